@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the files of the guestmem core share with each other.
+ */
+#ifndef _MM_GUESTMEM_INTERNAL_H
+#define _MM_GUESTMEM_INTERNAL_H
+
+#include <linux/guestmem.h>
+
+bool guestmem_geometry_valid(const struct guestmem_geometry *geo);
+const struct guestmem_allocator_operations *guestmem_allocator_get(u64 selector);
+void guestmem_allocator_put(const struct guestmem_allocator_operations *ops);
+
+void guestmem_poison_init(struct guestmem_inode *gi);
+void guestmem_flush_poison(void);
+
+#ifdef CONFIG_DEBUG_FS
+void guestmem_debugfs_add(struct guestmem_inode *gi);
+void guestmem_debugfs_remove(struct guestmem_inode *gi);
+#else
+static inline void guestmem_debugfs_add(struct guestmem_inode *gi) {}
+static inline void guestmem_debugfs_remove(struct guestmem_inode *gi) {}
+#endif
+
+/* A breach of the contract, where looking for one costs something. */
+#define GUESTMEM_WARN_ON(cond) ({					\
+	bool __bug = IS_ENABLED(CONFIG_GUESTMEM_DEBUG) && WARN_ON_ONCE(cond); \
+									\
+	unlikely(__bug);						\
+})
+
+#endif /* _MM_GUESTMEM_INTERNAL_H */

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * guestmem poison: telling the guests that a page has gone bad
+ *
+ * memory_failure() calls with the folio locked, while every change of a file
+ * takes invalidate_lock first and folio locks inside it.  Waiting for
+ * invalidate_lock here could therefore deadlock: it is tried, and if it is
+ * taken, a work item does the same later.
+ *
+ * The work item holds the inode and the client's module.  Both are taken by
+ * whoever finds nothing remembered, and dropped by the work item: dropping the
+ * last reference to the inode under a folio lock of it would deadlock too.
+ */
+#include <linux/export.h>
+#include <linux/folio_batch.h>
+#include <linux/kvm_types.h>
+#include <linux/minmax.h>
+#include <linux/module.h>
+#include <linux/panic.h>
+#include <linux/workqueue.h>
+
+#include "internal.h"
+
+static struct workqueue_struct *guestmem_poison_wq;
+
+static int __init guestmem_poison_wq_init(void)
+{
+	guestmem_poison_wq = alloc_workqueue("guestmem_poison", WQ_UNBOUND, 0);
+	if (!guestmem_poison_wq)
+		panic("guestmem: no workqueue for poison");
+
+	return 0;
+}
+core_initcall(guestmem_poison_wq_init);
+
+static void guestmem_invalidate(struct guestmem_inode *gi, pgoff_t start,
+				pgoff_t end)
+{
+	lockdep_assert_held(&gi->mapping->invalidate_lock);
+
+	gi->client->invalidate_begin(gi, start, end);
+	gi->client->invalidate_end(gi, start, end);
+}
+
+static bool guestmem_poison_hold(struct guestmem_inode *gi)
+{
+	if (!try_module_get(gi->client->owner))
+		return false;
+
+	if (igrab(gi->mapping->host))
+		return true;
+
+	module_put(gi->client->owner);
+	return false;
+}
+
+static void guestmem_poison_release(struct guestmem_inode *gi)
+{
+	struct module *owner = gi->client->owner;
+
+	iput(gi->mapping->host);
+	module_put(owner);
+}
+
+static void guestmem_poison_defer(struct guestmem_inode *gi, struct folio *folio)
+{
+	guard(spinlock)(&gi->poison_lock);
+	if (gi->poison_start == gi->poison_end) {
+		/* A file on its way out has no guest left to tell. */
+		if (!guestmem_poison_hold(gi))
+			return;
+
+		gi->poison_start = folio->index;
+		gi->poison_end = folio_next_index(folio);
+		queue_work(guestmem_poison_wq, &gi->poison_work);
+		return;
+	}
+
+	gi->poison_start = min(gi->poison_start, folio->index);
+	gi->poison_end = max(gi->poison_end, folio_next_index(folio));
+}
+
+static struct guestmem_range guestmem_poison_recall(struct guestmem_inode *gi)
+{
+	struct guestmem_range range;
+
+	guard(spinlock)(&gi->poison_lock);
+	range.start = gi->poison_start;
+	range.end = gi->poison_end;
+	gi->poison_start = 0;
+	gi->poison_end = 0;
+	return range;
+}
+
+/*
+ * Healthy folios between two bad ones are left alone: a private page unmapped
+ * for nothing is lost to a TDX guest.
+ */
+static void guestmem_invalidate_poisoned(struct guestmem_inode *gi,
+					 struct folio *folio)
+{
+	if (!folio_contain_hwpoisoned_page(folio))
+		return;
+
+	filemap_invalidate_lock_shared(gi->mapping);
+	if (folio->mapping == gi->mapping)
+		guestmem_invalidate(gi, folio->index, folio_next_index(folio));
+	filemap_invalidate_unlock_shared(gi->mapping);
+}
+
+static void guestmem_poison_work(struct work_struct *work)
+{
+	struct guestmem_inode *gi = container_of(work, struct guestmem_inode,
+						 poison_work);
+	struct guestmem_range range;
+	struct folio_batch batch;
+
+	range = guestmem_poison_recall(gi);
+	folio_batch_init(&batch);
+	while (range.start < range.end &&
+	       filemap_get_folios(gi->mapping, &range.start, range.end - 1, &batch)) {
+		for (unsigned int i = 0; i < folio_batch_count(&batch); i++)
+			guestmem_invalidate_poisoned(gi, batch.folios[i]);
+		folio_batch_release(&batch);
+		cond_resched();
+	}
+
+	guestmem_poison_release(gi);
+}
+
+void guestmem_poison_init(struct guestmem_inode *gi)
+{
+	spin_lock_init(&gi->poison_lock);
+	INIT_WORK(&gi->poison_work, guestmem_poison_work);
+}
+
+/**
+ * guestmem_error_folio() - a page of a folio has become poisoned
+ * @gi: file.
+ * @folio: locked folio with the poisoned page.
+ *
+ * For the client's error_remove_folio.  Unmaps the folio from the guests, now
+ * or soon, and leaves it in the page cache, where the next access finds it.
+ * Does not wait for invalidate_lock.  May sleep.
+ *
+ * Return: enum mf_result of the allocator.
+ */
+int guestmem_error_folio(struct guestmem_inode *gi, struct folio *folio)
+{
+	int ret;
+
+	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(folio), folio);
+
+	ret = gi->ops->error_folio(gi, folio);
+
+	if (!filemap_invalidate_trylock_shared(gi->mapping)) {
+		guestmem_poison_defer(gi, folio);
+		return ret;
+	}
+
+	guestmem_invalidate(gi, folio->index, folio_next_index(folio));
+	filemap_invalidate_unlock_shared(gi->mapping);
+	return ret;
+}
+EXPORT_SYMBOL_FOR_KVM(guestmem_error_folio);
+
+#if IS_ENABLED(CONFIG_GUESTMEM_KUNIT_TEST)
+/* Tests want to see the end of it. */
+void guestmem_flush_poison(void)
+{
+	flush_workqueue(guestmem_poison_wq);
+}
+#endif
