@@ -1,0 +1,1027 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * guest_memfd: files whose memory is for guests first
+ *
+ * The inode stands for the memory, a file for one VM's view of it: the memslots
+ * that are bound to it.  Where memory comes from and how its state changes is
+ * up to guestmem (mm/guestmem); see include/linux/guestmem.h for the contract
+ * and Documentation/mm/guestmem.rst for the rules that this file follows.
+ *
+ * Lock order: slots_lock, mmap_lock => invalidate_lock => folio lock => mmu_lock
+ */
+#include <linux/anon_inodes.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/guestmem.h>
+#include <linux/kvm_host.h>
+#include <linux/mempolicy.h>
+#include <linux/pagemap.h>
+#include <linux/pseudo_fs.h>
+#include <linux/string.h>
+
+#include "guest_memfd.h"
+#include "kvm_mm.h"
+
+struct gmem_inode {
+	struct guestmem_inode mem;
+	/* All files of the inode, protected by invalidate_lock. */
+	struct list_head files;
+	u64 flags;
+	struct inode vfs_inode;
+};
+
+struct gmem_file {
+	struct kvm *kvm;
+	/* Offset in pages => memslot, protected by invalidate_lock. */
+	struct xarray slots;
+	struct list_head node;
+};
+
+static struct vfsmount *kvm_gmem_mnt;
+static struct kmem_cache *kvm_gmem_inode_cache;
+
+static struct gmem_inode *to_gmem(struct inode *inode)
+{
+	return container_of(inode, struct gmem_inode, vfs_inode);
+}
+
+static struct guestmem_inode *to_guestmem(struct inode *inode)
+{
+	return &to_gmem(inode)->mem;
+}
+
+static pgoff_t gfn_to_gmem_index(struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	return slot->gmem.pgoff + (gfn - slot->base_gfn);
+}
+
+static kvm_pfn_t gmem_folio_pfn(struct folio *folio, pgoff_t index)
+{
+	return page_to_pfn(folio_file_page(folio, index));
+}
+
+/*
+ * Invalidation: unmapping a range of the inode from every VM that maps it
+ */
+
+static bool gmem_unmap_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
+			    pgoff_t start, pgoff_t end,
+			    enum kvm_gfn_range_filter filter)
+{
+	pgoff_t first = slot->gmem.pgoff;
+	struct kvm_gfn_range range = {
+		.slot = slot,
+		.start = slot->base_gfn + max(start, first) - first,
+		.end = slot->base_gfn + min(end, first + slot->npages) - first,
+		.attr_filter = filter,
+		.may_block = true,
+	};
+	bool flush;
+
+	flush = kvm_mmu_unmap_gfn_range(kvm, &range);
+#ifdef CONFIG_HAVE_KVM_ARCH_GMEM_INVALIDATE
+	kvm_arch_gmem_invalidate_range(kvm, &range);
+#endif
+	return flush;
+}
+
+static bool gmem_file_maps(struct gmem_file *f, unsigned long start,
+			   unsigned long end)
+{
+	return xa_find(&f->slots, &start, end - 1, XA_PRESENT);
+}
+
+static void gmem_file_invalidate_begin(struct gmem_file *f, pgoff_t start,
+				       pgoff_t end,
+				       enum kvm_gfn_range_filter filter)
+{
+	struct kvm_memory_slot *slot;
+	struct kvm *kvm = f->kvm;
+	unsigned long index;
+	bool flush = false;
+
+	if (!gmem_file_maps(f, start, end))
+		return;
+
+	KVM_MMU_LOCK(kvm);
+	kvm_mmu_invalidate_start(kvm);
+	xa_for_each_range(&f->slots, index, slot, start, end - 1)
+		flush |= gmem_unmap_slot(kvm, slot, start, end, filter);
+	if (flush)
+		kvm_flush_remote_tlbs(kvm);
+	KVM_MMU_UNLOCK(kvm);
+}
+
+static void gmem_file_invalidate_end(struct gmem_file *f, pgoff_t start,
+				     pgoff_t end)
+{
+	struct kvm *kvm = f->kvm;
+
+	if (!gmem_file_maps(f, start, end))
+		return;
+
+	KVM_MMU_LOCK(kvm);
+	kvm_mmu_invalidate_end(kvm);
+	KVM_MMU_UNLOCK(kvm);
+}
+
+static enum kvm_gfn_range_filter gmem_filter(struct guestmem_inode *mem,
+					     pgoff_t index)
+{
+	return guestmem_is_private(mem, index) ? KVM_FILTER_PRIVATE :
+						 KVM_FILTER_SHARED;
+}
+
+/*
+ * Holding invalidate_lock, if only shared, keeps memslots from being bound and
+ * unbound in between, so that every begin has its end.
+ */
+static void kvm_gmem_invalidate_begin(struct guestmem_inode *mem, pgoff_t start,
+				      pgoff_t end)
+{
+	struct gmem_inode *gmem = container_of(mem, struct gmem_inode, mem);
+	struct gmem_file *f;
+
+	lockdep_assert_held(&mem->mapping->invalidate_lock);
+
+	list_for_each_entry(f, &gmem->files, node)
+		gmem_file_invalidate_begin(f, start, end, gmem_filter(mem, start));
+}
+
+static void kvm_gmem_invalidate_end(struct guestmem_inode *mem, pgoff_t start,
+				    pgoff_t end)
+{
+	struct gmem_inode *gmem = container_of(mem, struct gmem_inode, mem);
+	struct gmem_file *f;
+
+	lockdep_assert_held(&mem->mapping->invalidate_lock);
+
+	list_for_each_entry(f, &gmem->files, node)
+		gmem_file_invalidate_end(f, start, end);
+}
+
+static void kvm_gmem_reclaim(struct guestmem_inode *mem, struct folio *folio)
+{
+#ifdef CONFIG_HAVE_KVM_ARCH_GMEM_RECLAIM
+	kvm_arch_gmem_reclaim(folio_pfn(folio), folio_nr_pages(folio));
+#endif
+}
+
+/* Not const: .owner is known when KVM is loaded. */
+static struct guestmem_client_ops kvm_gmem_client_ops = {
+	.invalidate_begin	= kvm_gmem_invalidate_begin,
+	.invalidate_end		= kvm_gmem_invalidate_end,
+	.reclaim		= kvm_gmem_reclaim,
+};
+
+/*
+ * Files: system calls on the descriptor
+ */
+
+static long gmem_allocate(struct inode *inode, pgoff_t start, pgoff_t end)
+{
+	/* The size of guest memory is fixed when the file is created. */
+	if (end > i_size_read(inode) >> PAGE_SHIFT)
+		return -EINVAL;
+
+	return guestmem_allocate(to_guestmem(inode), start, end);
+}
+
+static long kvm_gmem_fallocate(struct file *file, int mode, loff_t offset,
+			       loff_t len)
+{
+	struct inode *inode = file_inode(file);
+	pgoff_t start, end;
+	long r;
+
+	if (mode != FALLOC_FL_KEEP_SIZE &&
+	    mode != (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE))
+		return -EOPNOTSUPP;
+
+	if (!guestmem_range_aligned(to_guestmem(inode), offset, len))
+		return -EINVAL;
+
+	start = offset >> PAGE_SHIFT;
+	end = (offset + len) >> PAGE_SHIFT;
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		r = guestmem_punch_hole(to_guestmem(inode), start, end);
+	else
+		r = gmem_allocate(inode, start, end);
+
+	if (!r)
+		file_modified(file);
+	return r;
+}
+
+/*
+ * Return the folio that holds @index, locked, with @order what may be mapped
+ * around the page; an error if the page is poisoned, before anyone touches it.
+ */
+static struct folio *gmem_get_folio(struct guestmem_inode *mem, pgoff_t index,
+				    int *order)
+{
+	struct folio *folio;
+
+	folio = guestmem_get_folio(mem, index);
+	if (IS_ERR(folio))
+		return folio;
+
+	*order = guestmem_map_order(mem, folio, index);
+	if (*order < 0) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return ERR_PTR(*order);
+	}
+
+	return folio;
+}
+
+/*
+ * Host faults: only shared pages can be mapped.  The folio is returned locked,
+ * and stays so until it is mapped.
+ */
+static vm_fault_t gmem_fault_locked(struct inode *inode, struct vm_fault *vmf)
+{
+	struct guestmem_inode *mem = to_guestmem(inode);
+	struct folio *folio;
+	int order;
+
+	if (guestmem_is_private(mem, vmf->pgoff))
+		return VM_FAULT_SIGBUS;
+
+	folio = gmem_get_folio(mem, vmf->pgoff, &order);
+	if (IS_ERR(folio))
+		return vmf_error(PTR_ERR(folio));
+
+	guestmem_zero_folio(folio);
+	vmf->page = folio_file_page(folio, vmf->pgoff);
+	return VM_FAULT_LOCKED;
+}
+
+static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
+{
+	struct inode *inode = file_inode(vmf->vma->vm_file);
+	vm_fault_t ret;
+
+	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
+		return VM_FAULT_SIGBUS;
+
+	filemap_invalidate_lock_shared(inode->i_mapping);
+	ret = gmem_fault_locked(inode, vmf);
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+	return ret;
+}
+
+#ifdef CONFIG_NUMA
+static int kvm_gmem_set_policy(struct vm_area_struct *vma,
+			       struct mempolicy *policy)
+{
+	struct guestmem_inode *mem = to_guestmem(file_inode(vma->vm_file));
+
+	return mpol_set_shared_policy(&mem->policy, vma, policy);
+}
+
+/*
+ * NULL where mbind() set nothing: that, and not the policy of the task, is what
+ * get_mempolicy() has to report.
+ */
+static struct mempolicy *kvm_gmem_get_policy(struct vm_area_struct *vma,
+					     unsigned long addr, pgoff_t *ilx)
+{
+	struct inode *inode = file_inode(vma->vm_file);
+
+	*ilx = inode->i_ino;
+	return mpol_shared_policy_lookup(&to_guestmem(inode)->policy,
+					 linear_page_index(vma, addr));
+}
+#endif
+
+/*
+ * No .map_pages: faulting in the neighbours of a shared page would give the
+ * host private ones.
+ */
+static const struct vm_operations_struct kvm_gmem_vm_ops = {
+	.fault		= kvm_gmem_fault,
+#ifdef CONFIG_NUMA
+	.get_policy	= kvm_gmem_get_policy,
+	.set_policy	= kvm_gmem_set_policy,
+#endif
+};
+
+static bool gmem_supports_mmap(struct inode *inode)
+{
+	return to_gmem(inode)->flags & GUEST_MEMFD_FLAG_MMAP;
+}
+
+static int kvm_gmem_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	const vm_flags_t shared = VM_SHARED | VM_MAYSHARE;
+
+	if (!gmem_supports_mmap(file_inode(file)))
+		return -ENODEV;
+
+	if ((vma->vm_flags & shared) != shared)
+		return -EINVAL;
+
+	vma->vm_ops = &kvm_gmem_vm_ops;
+	return 0;
+}
+
+/*
+ * Runs when the last reference to the file is gone, so nothing can fault
+ * through it or bind to it any more: get_file_active() in gmem_get_file() fails
+ * from then on.  The slots may still be there.  Hold slots_lock so that none is
+ * unbound and freed meanwhile, and invalidate_lock so that its holders see
+ * either all bindings or none.
+ *
+ * The memory stays: it belongs to the inode.
+ */
+static int kvm_gmem_release(struct inode *inode, struct file *file)
+{
+	struct gmem_file *f = file->private_data;
+	struct kvm_memory_slot *slot;
+	struct kvm *kvm = f->kvm;
+	unsigned long index;
+
+	mutex_lock(&kvm->slots_lock);
+	filemap_invalidate_lock(inode->i_mapping);
+
+	gmem_file_invalidate_begin(f, 0, -1ul, gmem_filter(to_guestmem(inode), 0));
+	xa_for_each(&f->slots, index, slot)
+		WRITE_ONCE(slot->gmem.file, NULL);
+	gmem_file_invalidate_end(f, 0, -1ul);
+	list_del(&f->node);
+
+	filemap_invalidate_unlock(inode->i_mapping);
+	mutex_unlock(&kvm->slots_lock);
+
+	xa_destroy(&f->slots);
+	kfree(f);
+	kvm_put_kvm(kvm);
+	return 0;
+}
+
+static void kvm_gmem_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	guestmem_show(to_guestmem(file_inode(file)), m);
+}
+
+/* Not const, for the same reason. */
+static struct file_operations kvm_gmem_fops = {
+	.open		= generic_file_open,
+	.release	= kvm_gmem_release,
+	.mmap		= kvm_gmem_mmap,
+	.fallocate	= kvm_gmem_fallocate,
+	.show_fdinfo	= kvm_gmem_show_fdinfo,
+};
+
+static int kvm_gmem_getattr(struct mnt_idmap *idmap, const struct path *path,
+			    struct kstat *stat, u32 request_mask,
+			    unsigned int query_flags)
+{
+	struct inode *inode = d_inode(path->dentry);
+
+	generic_fillattr(idmap, request_mask, inode, stat);
+	guestmem_stat(to_guestmem(inode), stat);
+	return 0;
+}
+
+static int kvm_gmem_setattr(struct mnt_idmap *idmap, struct dentry *dentry,
+			    struct iattr *attr)
+{
+	return -EINVAL;
+}
+
+static const struct inode_operations kvm_gmem_iops = {
+	.getattr	= kvm_gmem_getattr,
+	.setattr	= kvm_gmem_setattr,
+};
+
+/*
+ * The page cache
+ */
+
+/* The mapping is inaccessible: migration has to leave it alone. */
+static int kvm_gmem_migrate_folio(struct address_space *mapping,
+				  struct folio *dst, struct folio *src,
+				  enum migrate_mode mode)
+{
+	WARN_ON_ONCE(1);
+	return -EINVAL;
+}
+
+/*
+ * Refuse to let anyone drop or split a folio behind the guests' back, e.g. a
+ * clean folio with a poisoned page that a host fault found.
+ */
+static bool kvm_gmem_release_folio(struct folio *folio, gfp_t gfp)
+{
+	return false;
+}
+
+static int kvm_gmem_error_folio(struct address_space *mapping,
+				struct folio *folio)
+{
+	return guestmem_error_folio(to_guestmem(mapping->host), folio);
+}
+
+/*
+ * A folio is about to leave the page cache.  The earlier of two hooks:
+ * .free_folio comes too late to know whose folio it was.
+ */
+static void kvm_gmem_invalidate_folio(struct folio *folio, size_t offset,
+				      size_t len)
+{
+	if (WARN_ON_ONCE(offset || len != folio_size(folio)))
+		return;
+
+	guestmem_free_folio(to_guestmem(folio->mapping->host), folio);
+}
+
+static const struct address_space_operations kvm_gmem_aops = {
+	.dirty_folio		= noop_dirty_folio,
+	.migrate_folio		= kvm_gmem_migrate_folio,
+	.release_folio		= kvm_gmem_release_folio,
+	.invalidate_folio	= kvm_gmem_invalidate_folio,
+	.error_remove_folio	= kvm_gmem_error_folio,
+};
+
+/*
+ * Creation
+ */
+
+bool __weak kvm_arch_supports_gmem_init_shared(struct kvm *kvm)
+{
+	return true;
+}
+
+static struct inode *gmem_create_inode(loff_t size, u64 flags)
+{
+	struct guestmem_inode_args args = {
+		.client = &kvm_gmem_client_ops,
+		.selector = flags & GUESTMEM_SELECTOR_MASK,
+		.init_shared = flags & GUEST_MEMFD_FLAG_INIT_SHARED,
+		.size = size,
+	};
+	struct inode *inode;
+	int r;
+
+	inode = anon_inode_make_secure_inode(kvm_gmem_mnt->mnt_sb, "[kvm-gmem]",
+					     NULL);
+	if (IS_ERR(inode))
+		return inode;
+
+	inode->i_op = &kvm_gmem_iops;
+	inode->i_mapping->a_ops = &kvm_gmem_aops;
+	inode->i_mode |= S_IFREG;
+	inode->i_size = size;
+	to_gmem(inode)->flags = flags;
+
+	args.inode = inode;
+	r = guestmem_inode_setup(to_guestmem(inode), &args);
+	if (r) {
+		iput(inode);
+		return ERR_PTR(r);
+	}
+
+	return inode;
+}
+
+/* Consumes the reference to @inode, on failure too. */
+static struct file *gmem_open_inode(struct inode *inode)
+{
+	struct file *file;
+
+	/* The final fput() drops the reference to the module. */
+	if (!fops_get(&kvm_gmem_fops)) {
+		iput(inode);
+		return ERR_PTR(-ENOENT);
+	}
+
+	file = alloc_file_pseudo(inode, kvm_gmem_mnt, "[kvm-gmem]", O_RDWR,
+				 &kvm_gmem_fops);
+	if (IS_ERR(file)) {
+		fops_put(&kvm_gmem_fops);
+		iput(inode);
+		return file;
+	}
+
+	file->f_flags |= O_LARGEFILE;
+	return file;
+}
+
+static struct file *gmem_create_file(struct kvm *kvm, loff_t size, u64 flags)
+{
+	struct gmem_file *f;
+	struct inode *inode;
+	struct file *file;
+
+	f = kzalloc_obj(*f);
+	if (!f)
+		return ERR_PTR(-ENOMEM);
+
+	inode = gmem_create_inode(size, flags);
+	if (IS_ERR(inode)) {
+		kfree(f);
+		return ERR_CAST(inode);
+	}
+
+	file = gmem_open_inode(inode);
+	if (IS_ERR(file)) {
+		kfree(f);
+		return file;
+	}
+
+	kvm_get_kvm(kvm);
+	f->kvm = kvm;
+	xa_init(&f->slots);
+	/* Nobody else knows the inode yet, so the list needs no lock. */
+	list_add(&f->node, &to_gmem(inode)->files);
+	file->private_data = f;
+	return file;
+}
+
+/*
+ * Reserved fields were never checked for the first two flags.  Whoever uses a
+ * later flag knows that they have to be zero.
+ */
+static bool gmem_reserved_valid(struct kvm_create_guest_memfd *args)
+{
+	const u64 legacy = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
+
+	return !(args->flags & ~legacy) ||
+	       !memchr_inv(args->reserved, 0, sizeof(args->reserved));
+}
+
+int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
+{
+	loff_t size = args->size;
+	struct file *file;
+	int fd;
+
+	BUILD_BUG_ON(GUESTMEM_SELECTOR_MASK &
+		     (GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED));
+
+	if (args->flags & ~kvm_gmem_get_supported_flags(kvm) ||
+	    !gmem_reserved_valid(args))
+		return -EINVAL;
+
+	if (size <= 0 || !PAGE_ALIGNED(size))
+		return -EINVAL;
+
+	fd = get_unused_fd_flags(0);
+	if (fd < 0)
+		return fd;
+
+	file = gmem_create_file(kvm, size, args->flags);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+
+	fd_install(fd, file);
+	return fd;
+}
+
+/*
+ * Memslot bindings
+ */
+
+static bool gmem_can_bind(struct kvm *kvm, struct file *file, uoff_t offset,
+			  uoff_t size)
+{
+	struct gmem_file *f;
+
+	if (file->f_op != &kvm_gmem_fops)
+		return false;
+
+	f = file->private_data;
+	return f->kvm == kvm && PAGE_ALIGNED(offset) &&
+	       offset + size <= i_size_read(file_inode(file));
+}
+
+/*
+ * First half of a binding: the new slot, which nobody sees yet, gets its file.
+ * On success the caller owns a reference to slot->gmem.file, to be dropped when
+ * the slot is committed or given up; a binding does not keep the file open.
+ */
+int kvm_gmem_prepare_memory_region(struct kvm *kvm, struct kvm_memory_slot *slot,
+				   unsigned int fd, uoff_t offset)
+{
+	struct file *file;
+
+	BUILD_BUG_ON(sizeof(gfn_t) != sizeof(slot->gmem.pgoff));
+	BUILD_BUG_ON(sizeof(gpa_t) != sizeof(offset));
+
+	/* The flag is this function's to set. */
+	if (WARN_ON_ONCE(kvm_memslot_is_gmem_only(slot)))
+		return -EINVAL;
+
+	file = fget(fd);
+	if (!file)
+		return -EBADF;
+
+	if (!gmem_can_bind(kvm, file, offset, slot->npages << PAGE_SHIFT)) {
+		fput(file);
+		return -EINVAL;
+	}
+
+	slot->gmem.pgoff = offset >> PAGE_SHIFT;
+	WRITE_ONCE(slot->gmem.file, file);
+	if (gmem_supports_mmap(file_inode(file)))
+		slot->flags |= KVM_MEMSLOT_GMEM_ONLY;
+	return 0;
+}
+
+static void gmem_clear_slots(struct gmem_file *f, struct kvm_memory_slot *slot)
+{
+	xa_store_range(&f->slots, slot->gmem.pgoff,
+		       slot->gmem.pgoff + slot->npages - 1, NULL, GFP_KERNEL);
+}
+
+static int gmem_bind_slot(struct gmem_file *f, struct kvm_memory_slot *slot)
+{
+	pgoff_t start = slot->gmem.pgoff;
+	pgoff_t end = start + slot->npages;
+	int r;
+
+	if (gmem_file_maps(f, start, end))
+		return -EEXIST;
+
+	r = xa_err(xa_store_range(&f->slots, start, end - 1, slot, GFP_KERNEL));
+	if (r)
+		gmem_clear_slots(f, slot);
+	return r;
+}
+
+/* Second half: the last step that can fail before the slot is made visible. */
+int kvm_gmem_commit_memory_region(struct kvm *kvm, struct kvm_memory_slot *slot)
+{
+	struct file *file = slot->gmem.file;
+	int r;
+
+	if (WARN_ON_ONCE(file->f_op != &kvm_gmem_fops))
+		return -EIO;
+
+	filemap_invalidate_lock(file->f_mapping);
+	r = gmem_bind_slot(file->private_data, slot);
+	filemap_invalidate_unlock(file->f_mapping);
+	return r;
+}
+
+/*
+ * The file may be dying: its last reference gone, its release waiting for the
+ * slots_lock that the caller holds.  Until release has run, slot->gmem.file and
+ * the bindings are intact, and the latter must not outlive the slot.  Once it
+ * has run, there is no file.
+ *
+ * No vCPU sees the slot any more: the caller has synchronized SRCU.
+ */
+void kvm_gmem_unbind(struct kvm_memory_slot *slot)
+{
+	struct file *file = slot->gmem.file;
+
+	if (!file)
+		return;
+
+	filemap_invalidate_lock(file->f_mapping);
+	gmem_clear_slots(file->private_data, slot);
+	WRITE_ONCE(slot->gmem.file, NULL);
+	filemap_invalidate_unlock(file->f_mapping);
+}
+
+/*
+ * Guest faults
+ */
+
+/*
+ * A slot may still point to a file whose last reference is gone.  The barriers
+ * of get_file_active() and of the final put pair: a fault either holds the file,
+ * or sees that it is dying and leaves it to kvm_gmem_release().
+ */
+static struct file *gmem_get_file(struct kvm_memory_slot *slot)
+{
+	return get_file_active(&slot->gmem.file);
+}
+
+static void gmem_put_file(struct file *file)
+{
+	if (file)
+		fput(file);
+}
+
+DEFINE_CLASS(gmem_file_ref, struct file *, gmem_put_file(_T),
+	     gmem_get_file(slot), struct kvm_memory_slot *slot);
+
+/* Largest order that KVM has a page table level for, up to @order. */
+static int gmem_level_order(int order)
+{
+	if (order >= PUD_ORDER)
+		return PUD_ORDER;
+
+	return order >= PMD_ORDER ? PMD_ORDER : 0;
+}
+
+/* A huge mapping needs a guest address as aligned as its place in the file. */
+static int gmem_clamp_order(int order, gfn_t gfn, pgoff_t index)
+{
+	if (gfn != index)
+		order = min_t(int, order, __ffs64(gfn ^ index));
+
+	return gmem_level_order(order);
+}
+
+/* The folio behind @index of the slot, as gmem_get_folio(). */
+static struct folio *gmem_get_slot_folio(struct file *file,
+					 struct kvm_memory_slot *slot,
+					 pgoff_t index, int *order)
+{
+	struct gmem_file *f = file->private_data;
+	struct kvm_memory_slot *bound;
+	struct file *bound_file;
+
+	lockdep_assert_held(&file->f_mapping->invalidate_lock);
+
+	/* The slot may have been unbound, but never bound to another file. */
+	bound_file = READ_ONCE(slot->gmem.file);
+	if (bound_file != file) {
+		WARN_ON_ONCE(bound_file);
+		return ERR_PTR(-EFAULT);
+	}
+
+	bound = xa_load(&f->slots, index);
+	if (bound != slot) {
+		WARN_ON_ONCE(bound);
+		return ERR_PTR(-EIO);
+	}
+
+	return gmem_get_folio(to_guestmem(file_inode(file)), index, order);
+}
+
+static int gmem_make_private(struct kvm *kvm, struct guestmem_inode *mem,
+			     pgoff_t index, gfn_t gfn, kvm_pfn_t pfn)
+{
+#ifdef CONFIG_HAVE_KVM_ARCH_GMEM_CONVERT
+	/* The faulting page alone: that is all SNP can do at a time. */
+	if (guestmem_is_private(mem, index))
+		return kvm_arch_gmem_make_private(kvm, gfn, pfn, 1);
+#endif
+	return 0;
+}
+
+static int gmem_get_pfn_locked(struct kvm *kvm, struct kvm_memory_slot *slot,
+			       struct file *file, gfn_t gfn, kvm_pfn_t *pfn,
+			       int *max_order)
+{
+	pgoff_t index = gfn_to_gmem_index(slot, gfn);
+	struct folio *folio;
+	int order, r;
+
+	folio = gmem_get_slot_folio(file, slot, index, &order);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	guestmem_zero_folio(folio);
+	*pfn = gmem_folio_pfn(folio, index);
+	r = gmem_make_private(kvm, to_guestmem(file_inode(file)), index, gfn, *pfn);
+	if (!r && max_order)
+		*max_order = gmem_clamp_order(order, gfn, index);
+
+	folio_unlock(folio);
+	folio_put(folio);
+	return r;
+}
+
+/*
+ * Hand out the pfn without a reference, so that a fault in flight never gets in
+ * the way of a change of the page's state.  The caller maps it only if nothing
+ * was invalidated meanwhile, and every change invalidates before it frees.  A
+ * caller that does without that check, as SNP's handling of RMP faults, may look
+ * at a page that has been freed, and has to expect it.
+ */
+int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
+		     gfn_t gfn, kvm_pfn_t *pfn, struct page **page,
+		     int *max_order)
+{
+	int r;
+
+	CLASS(gmem_file_ref, file)(slot);
+	if (!file)
+		return -EFAULT;
+
+	filemap_invalidate_lock_shared(file->f_mapping);
+	r = gmem_get_pfn_locked(kvm, slot, file, gfn, pfn, max_order);
+	filemap_invalidate_unlock_shared(file->f_mapping);
+
+	*page = NULL;
+	return r;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_get_pfn);
+
+#ifdef CONFIG_HAVE_KVM_ARCH_GMEM_POPULATE
+/*
+ * The initial contents of a page, usually encrypted in place, replace zeroing.
+ * The rest of a large folio has to be cleared first all the same.
+ */
+static int gmem_populate_folio(struct kvm *kvm, struct folio *folio,
+			       pgoff_t index, gfn_t gfn, struct page *src,
+			       kvm_gmem_populate_cb post_populate, void *opaque)
+{
+	int r;
+
+	if (folio_test_large(folio))
+		guestmem_zero_folio(folio);
+	folio_unlock(folio);
+
+	if (!kvm_range_has_memory_attributes(kvm, gfn, gfn + 1,
+					     KVM_MEMORY_ATTRIBUTE_PRIVATE,
+					     KVM_MEMORY_ATTRIBUTE_PRIVATE))
+		return -EINVAL;
+
+	r = post_populate(kvm, gfn, gmem_folio_pfn(folio, index), src, opaque);
+	if (!r)
+		guestmem_folio_filled(folio);
+	return r;
+}
+
+static int gmem_populate_gfn(struct kvm *kvm, struct kvm_memory_slot *slot,
+			     struct file *file, gfn_t gfn, struct page *src,
+			     kvm_gmem_populate_cb post_populate, void *opaque)
+{
+	pgoff_t index = gfn_to_gmem_index(slot, gfn);
+	struct folio *folio;
+	int order, r;
+
+	/* Exclusively: nobody else may see the page half populated. */
+	filemap_invalidate_lock(file->f_mapping);
+	folio = gmem_get_slot_folio(file, slot, index, &order);
+	if (IS_ERR(folio)) {
+		r = PTR_ERR(folio);
+	} else {
+		r = gmem_populate_folio(kvm, folio, index, gfn, src,
+					post_populate, opaque);
+		folio_put(folio);
+	}
+	filemap_invalidate_unlock(file->f_mapping);
+	return r;
+}
+
+/* Pin the page of user memory to copy from; NULL if there is nothing to copy. */
+static int gmem_pin_src(void __user *src, long i, bool writable,
+			struct page **page)
+{
+	int r;
+
+	*page = NULL;
+	if (!src)
+		return 0;
+
+	r = get_user_pages_fast((unsigned long)src + i * PAGE_SIZE, 1,
+				writable ? FOLL_WRITE : 0, page);
+	if (r < 0)
+		return r;
+
+	return r == 1 ? 0 : -ENOMEM;
+}
+
+long kvm_gmem_populate(struct kvm *kvm, gfn_t start_gfn, void __user *src,
+		       long npages, bool may_writeback_src,
+		       kvm_gmem_populate_cb post_populate, void *opaque)
+{
+	struct kvm_memory_slot *slot;
+	struct page *src_page;
+	int r = 0;
+	long i;
+
+	lockdep_assert_held(&kvm->slots_lock);
+
+	if (WARN_ON_ONCE(npages <= 0 || !PAGE_ALIGNED(src)))
+		return -EINVAL;
+
+	slot = gfn_to_memslot(kvm, start_gfn);
+	if (!kvm_slot_has_gmem(slot))
+		return -EINVAL;
+
+	CLASS(gmem_file_ref, file)(slot);
+	if (!file)
+		return -EFAULT;
+
+	npages = min_t(ulong, npages, slot->base_gfn + slot->npages - start_gfn);
+	for (i = 0; i < npages; i++) {
+		if (signal_pending(current)) {
+			r = -EINTR;
+			break;
+		}
+
+		/* Before invalidate_lock: a fault on the source may want it. */
+		r = gmem_pin_src(src, i, may_writeback_src, &src_page);
+		if (r)
+			break;
+
+		r = gmem_populate_gfn(kvm, slot, file, start_gfn + i, src_page,
+				      post_populate, opaque);
+		if (src_page)
+			put_page(src_page);
+		if (r)
+			break;
+	}
+
+	return i ?: r;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_populate);
+#endif /* CONFIG_HAVE_KVM_ARCH_GMEM_POPULATE */
+
+/*
+ * The file system behind it
+ */
+
+/* Once per slab object, not per inode: only what every use leaves behind. */
+static void kvm_gmem_init_once(void *object)
+{
+	struct gmem_inode *gmem = object;
+
+	inode_init_once(&gmem->vfs_inode);
+}
+
+static struct inode *kvm_gmem_alloc_inode(struct super_block *sb)
+{
+	struct gmem_inode *gmem;
+
+	gmem = alloc_inode_sb(sb, kvm_gmem_inode_cache, GFP_KERNEL);
+	if (!gmem)
+		return NULL;
+
+	guestmem_inode_init(&gmem->mem);
+	INIT_LIST_HEAD(&gmem->files);
+	gmem->flags = 0;
+	return &gmem->vfs_inode;
+}
+
+/* May sleep, unlike .free_inode, which RCU calls. */
+static void kvm_gmem_evict_inode(struct inode *inode)
+{
+	guestmem_inode_evict(to_guestmem(inode));
+	clear_inode(inode);
+}
+
+static void kvm_gmem_free_inode(struct inode *inode)
+{
+	kmem_cache_free(kvm_gmem_inode_cache, to_gmem(inode));
+}
+
+static const struct super_operations kvm_gmem_super_ops = {
+	.alloc_inode	= kvm_gmem_alloc_inode,
+	.evict_inode	= kvm_gmem_evict_inode,
+	.free_inode	= kvm_gmem_free_inode,
+	.statfs		= simple_statfs,
+};
+
+static int kvm_gmem_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *pseudo = init_pseudo(fc, GUEST_MEMFD_MAGIC);
+
+	if (!pseudo)
+		return -ENOMEM;
+
+	pseudo->ops = &kvm_gmem_super_ops;
+	return 0;
+}
+
+static struct file_system_type kvm_gmem_fs = {
+	.name			= "guest_memfd",
+	.init_fs_context	= kvm_gmem_init_fs_context,
+	.kill_sb		= kill_anon_super,
+};
+
+int kvm_gmem_init(struct module *module)
+{
+	struct kmem_cache_args args = {
+		.ctor = kvm_gmem_init_once,
+	};
+
+	kvm_gmem_fops.owner = module;
+	kvm_gmem_client_ops.owner = module;
+	kvm_gmem_inode_cache = kmem_cache_create("kvm_gmem_inode_cache",
+						 sizeof(struct gmem_inode),
+						 &args, SLAB_ACCOUNT);
+	if (!kvm_gmem_inode_cache)
+		return -ENOMEM;
+
+	kvm_gmem_mnt = kern_mount(&kvm_gmem_fs);
+	if (IS_ERR(kvm_gmem_mnt)) {
+		kmem_cache_destroy(kvm_gmem_inode_cache);
+		return PTR_ERR(kvm_gmem_mnt);
+	}
+
+	kvm_gmem_mnt->mnt_flags |= MNT_NOEXEC;
+	return 0;
+}
+
+void kvm_gmem_exit(void)
+{
+	kern_unmount(kvm_gmem_mnt);
+	kvm_gmem_mnt = NULL;
+	/* Inodes are freed by RCU. */
+	rcu_barrier();
+	kmem_cache_destroy(kvm_gmem_inode_cache);
+}
