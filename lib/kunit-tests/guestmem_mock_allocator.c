@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The mock allocator: compound pages of odd orders from the buddy allocator
+ *
+ * Nothing of it is 9 or 18, so that neither can hide in the core.  The unit
+ * that is asked for chooses one of:
+ *
+ *	unit	folios	punch	map	the core has to
+ *	2^0	2^0	2^0	2^0	let two threads race for a page
+ *	2^3	2^3	2^3	2^2	clamp the order of mappings
+ *	2^5	2^2	2^2	2^2	fill a block with several folios
+ *
+ * A change holds one plan from change_prepare to its last step.
+ */
+#define pr_fmt(fmt) "guestmem mock: " fmt
+
+#include <linux/memcontrol.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/slab.h>
+
+#include "guestmem_mock.h"
+
+struct mock_ladder {
+	u8 unit_order;
+	u8 folio_order;
+	u8 map_order;
+};
+
+static const struct mock_ladder mock_ladders[] = {
+	{ .unit_order = 3, .folio_order = 3, .map_order = 2 },
+	{ .unit_order = 0, .folio_order = 0, .map_order = 0 },
+	{ .unit_order = 5, .folio_order = 2, .map_order = 2 },
+};
+
+/* What the allocator keeps of a file. */
+struct mock_reservation {
+	const struct mock_ladder *ladder;
+	/* Blocks that a folio is being allocated for. */
+	unsigned long allocating;
+};
+
+/* What it keeps of a change. */
+struct mock_plan {
+	pgoff_t next;
+	bool frozen;
+};
+
+struct mock_allocator mock = {
+	.folios = XARRAY_INIT(mock.folios, XA_FLAGS_LOCK_IRQ),
+};
+
+static bool mock_fails(enum mock_op op)
+{
+	int call = atomic_inc_return(&mock.calls[op]) - 1;
+
+	return mock.fail_err && op == mock.fail_op && call == mock.fail_call;
+}
+
+/* A lock that can be taken shared is not held exclusively. */
+static void mock_expect_exclusive(struct guestmem_inode *gi, const char *what)
+{
+	struct rw_semaphore *lock = &gi->mapping->invalidate_lock;
+
+	if (!mock_expect(!down_read_trylock(lock), what))
+		up_read(lock);
+}
+
+static void mock_expect_shared(struct guestmem_inode *gi, const char *what)
+{
+	struct rw_semaphore *lock = &gi->mapping->invalidate_lock;
+
+	if (!mock_expect(!down_write_trylock(lock), what))
+		up_write(lock);
+}
+
+/*
+ * Life of a file
+ */
+
+static const struct mock_ladder *mock_find_ladder(u8 unit_log2)
+{
+	if (!unit_log2)
+		return &mock_ladders[0];
+
+	for (int i = 0; i < ARRAY_SIZE(mock_ladders); i++)
+		if (mock_ladders[i].unit_order + PAGE_SHIFT == unit_log2)
+			return &mock_ladders[i];
+
+	return NULL;
+}
+
+static int mock_inode_setup(struct guestmem_inode *gi,
+			    const struct guestmem_inode_args *args)
+{
+	const struct mock_ladder *ladder = mock_find_ladder(args->unit_log2);
+	struct mock_reservation *reservation;
+
+	if (!ladder)
+		return -EINVAL;
+	if (mock_fails(MOCK_SETUP))
+		return mock.fail_err;
+
+	reservation = kzalloc_obj(*reservation);
+	if (!reservation)
+		return -ENOMEM;
+
+	reservation->ladder = ladder;
+	gi->priv = reservation;
+	gi->geo.block_order = ladder->unit_order;
+	gi->geo.punch_order = ladder->folio_order;
+	gi->geo.max_map_order = ladder->map_order;
+	atomic_inc(&mock.inodes);
+	return 0;
+}
+
+static void mock_inode_teardown(struct guestmem_inode *gi)
+{
+	mock_expect(!gi->mapping->nrpages, "inode_teardown before truncate");
+	kfree(gi->priv);
+	atomic_dec(&mock.inodes);
+}
+
+static void mock_truncate(struct guestmem_inode *gi)
+{
+	truncate_inode_pages(gi->mapping, 0);
+}
+
+/*
+ * Folios
+ */
+
+static struct folio *mock_charge(struct guestmem_inode *gi, struct folio *folio)
+{
+	int err;
+
+	if (gi->ops->geo.insert != GUESTMEM_INSERT_CHARGED)
+		return folio;
+
+	err = mem_cgroup_charge(folio, NULL, GFP_KERNEL);
+	if (!err)
+		return folio;
+
+	folio_put(folio);
+	return ERR_PTR(err);
+}
+
+/* A folio full of rubbish: who wants it clear has to clear it. */
+struct folio *mock_new_folio(struct guestmem_inode *gi, unsigned int order)
+{
+	struct folio *folio;
+	int err;
+
+	folio = folio_alloc(GFP_KERNEL, order);
+	if (!folio)
+		return ERR_PTR(-ENOMEM);
+
+	folio = mock_charge(gi, folio);
+	if (IS_ERR(folio))
+		return folio;
+
+	err = xa_err(xa_store_irq(&mock.folios, folio_pfn(folio), gi, GFP_KERNEL));
+	if (err) {
+		folio_put(folio);
+		return ERR_PTR(err);
+	}
+
+	memset(folio_address(folio), 0xa5, folio_size(folio));
+	return folio;
+}
+
+static struct folio *mock_alloc_folio(struct guestmem_inode *gi, pgoff_t index,
+				      struct mempolicy *policy)
+{
+	struct mock_reservation *reservation = gi->priv;
+	unsigned long block = (index >> gi->geo.block_order) % BITS_PER_LONG;
+	struct folio *folio;
+
+	mock_expect_shared(gi, "alloc_folio without invalidate_lock");
+	if (gi->geo.block_order)
+		mock_expect(!test_and_set_bit(block, &reservation->allocating),
+			    "alloc_folio twice at a time for one block");
+
+	if (mock_fails(MOCK_ALLOC)) {
+		folio = ERR_PTR(mock.fail_err);
+	} else {
+		if (mock.on_alloc)
+			mock.on_alloc(gi, index);
+		folio = mock_new_folio(gi, reservation->ladder->folio_order);
+	}
+
+	clear_bit(block, &reservation->allocating);
+	return folio;
+}
+
+static void mock_free_folio(struct guestmem_inode *gi, struct folio *folio)
+{
+	mock_expect(xa_erase_irq(&mock.folios, folio_pfn(folio)) == gi,
+		    "free_folio of a folio that the file does not have");
+	mock_expect(folio_ref_count(folio) > 0, "free_folio of a folio that is gone");
+	mock_expect(!folio_mapped(folio), "free_folio of a mapped folio");
+	mock_expect(!folio->mapping || folio_test_locked(folio),
+		    "free_folio of an unlocked folio");
+
+	if (mock.on_free)
+		mock.on_free(gi, folio);
+	if (folio->mapping)
+		mock_log_add(&mock_inode(gi)->folios, "free", folio->index,
+			     folio_next_index(folio));
+}
+
+static int mock_map_order(struct guestmem_inode *gi, struct folio *folio,
+			  pgoff_t index)
+{
+	mock_expect(folio_test_locked(folio) && folio_contains(folio, index),
+		    "map_order of another folio or without its lock");
+
+	if (PageHWPoison(folio_file_page(folio, index)))
+		return -EHWPOISON;
+
+	return folio_order(folio);
+}
+
+static int mock_error_folio(struct guestmem_inode *gi, struct folio *folio)
+{
+	mock_expect(folio_test_locked(folio), "error_folio of an unlocked folio");
+	return MF_DELAYED;
+}
+
+/*
+ * Changes
+ */
+
+static void mock_phase(struct guestmem_change *c, const char *phase, pgoff_t start,
+		       pgoff_t end)
+{
+	mock_expect_exclusive(c->gi, "a phase of a change without invalidate_lock");
+	mock_log_add(&mock_inode(c->gi)->phases, phase, start, end);
+	if (mock.on_phase)
+		mock.on_phase(c, phase);
+}
+
+/* Sharing gives the host more than it had; else nobody else may hold a page. */
+static int mock_judge(struct guestmem_change *c, struct guestmem_range range)
+{
+	return c->target == GUESTMEM_SHARED ? 0 : guestmem_expect_unpinned(c, range);
+}
+
+static int mock_change_prepare(struct guestmem_change *c)
+{
+	struct mock_plan *plan;
+	int err;
+
+	mock_phase(c, "prepare", c->start, c->end);
+	mock_expect(!c->plan, "change_prepare with a plan of someone else");
+
+	c->err_index = c->start;
+	if (mock_fails(MOCK_PREPARE))
+		return mock.fail_err;
+
+	/* Before the first step is done: a refusal leaves all steps undone. */
+	err = mock_judge(c, (struct guestmem_range) { c->start, c->end });
+	if (err)
+		return err;
+
+	plan = kzalloc_obj(*plan);
+	if (!plan)
+		return -ENOMEM;
+
+	plan->next = c->start;
+	c->plan = plan;
+	atomic_inc(&mock.plans);
+	return 0;
+}
+
+/* Steps come one after the other, and none crosses the border of a block. */
+static void mock_check_step(struct guestmem_change *c)
+{
+	const struct mock_plan *plan = c->plan;
+	u8 order = c->gi->geo.block_order;
+
+	mock_expect(!plan->frozen, "two steps at a time");
+	mock_expect(c->step.start == plan->next, "a step that does not follow the one before");
+	mock_expect(c->step.start < c->step.end && c->step.end <= c->end,
+		    "a step outside of the change");
+	if (order)
+		mock_expect(c->step.start >> order == (c->step.end - 1) >> order,
+			    "a step in two blocks");
+}
+
+static int mock_change_freeze(struct guestmem_change *c)
+{
+	struct mock_plan *plan = c->plan;
+	int err;
+
+	mock_phase(c, "freeze", c->step.start, c->step.end);
+	mock_check_step(c);
+
+	if (mock_fails(MOCK_FREEZE)) {
+		c->err_index = c->step.start;
+		return mock.fail_err;
+	}
+
+	err = mock_judge(c, c->step);
+	plan->frozen = !err;
+	return err;
+}
+
+/* The last folio may reach beyond the end of the file, and goes with it. */
+static void mock_punch(struct guestmem_change *c)
+{
+	pgoff_t end = round_up(c->step.end, 1UL << c->gi->geo.punch_order);
+
+	truncate_inode_pages_range(c->gi->mapping, (loff_t)c->step.start << PAGE_SHIFT,
+				   ((loff_t)end << PAGE_SHIFT) - 1);
+}
+
+static void mock_drop_plan(struct guestmem_change *c)
+{
+	kfree(c->plan);
+	atomic_dec(&mock.plans);
+}
+
+static void mock_change_commit(struct guestmem_change *c)
+{
+	struct mock_plan *plan = c->plan;
+
+	mock_phase(c, "commit", c->step.start, c->step.end);
+	mock_expect(plan->frozen, "change_commit without change_freeze");
+
+	if (c->target == GUESTMEM_ABSENT)
+		mock_punch(c);
+
+	plan->frozen = false;
+	plan->next = c->step.end;
+	if (c->step.end == c->end)
+		mock_drop_plan(c);
+}
+
+static void mock_change_cancel(struct guestmem_change *c)
+{
+	const struct mock_plan *plan = c->plan;
+
+	mock_phase(c, "cancel", c->step.start, c->step.end);
+	mock_expect(!plan->frozen, "change_cancel of a frozen step");
+	mock_expect(plan->next < c->end, "change_cancel of a change that is done");
+	mock_drop_plan(c);
+}
+
+/*
+ * Registration
+ */
+
+#define MOCK_ALLOCATOR(_name, _selector, _insert) {	\
+	.name		= _name,			\
+	.owner		= THIS_MODULE,			\
+	.selector	= _selector,			\
+	.geo		= {				\
+		.block_order	= 3,			\
+		.punch_order	= 3,			\
+		.max_map_order	= 2,			\
+		.insert		= _insert,		\
+	},						\
+	.inode_setup	= mock_inode_setup,		\
+	.inode_teardown	= mock_inode_teardown,		\
+	.alloc_folio	= mock_alloc_folio,		\
+	.free_folio	= mock_free_folio,		\
+	.map_order	= mock_map_order,		\
+	.change_prepare	= mock_change_prepare,		\
+	.change_freeze	= mock_change_freeze,		\
+	.change_commit	= mock_change_commit,		\
+	.change_cancel	= mock_change_cancel,		\
+	.truncate	= mock_truncate,		\
+	.error_folio	= mock_error_folio,		\
+}
+
+static const struct guestmem_allocator_operations mock_allocators[] = {
+	MOCK_ALLOCATOR("mock", MOCK_SELECTOR, GUESTMEM_INSERT_LRU),
+	MOCK_ALLOCATOR("mock-charged", MOCK_SELECTOR_CHARGED, GUESTMEM_INSERT_CHARGED),
+};
+
+/* For tests that register something like it. */
+const struct guestmem_allocator_operations *mock_ops(void)
+{
+	return &mock_allocators[0];
+}
+
+/* Forgets what an earlier test wanted to fail. */
+int mock_register(void)
+{
+	int err;
+
+	mock.fail_err = 0;
+	memset(mock.calls, 0, sizeof(mock.calls));
+	mock.on_alloc = NULL;
+	mock.on_free = NULL;
+	mock.on_phase = NULL;
+	mock.data = NULL;
+
+	err = guestmem_register(&mock_allocators[0]);
+	if (err)
+		return err;
+
+	err = guestmem_register(&mock_allocators[1]);
+	if (err)
+		guestmem_unregister(&mock_allocators[0]);
+	return err;
+}
+
+void mock_unregister(void)
+{
+	guestmem_unregister(&mock_allocators[1]);
+	guestmem_unregister(&mock_allocators[0]);
+}
+
+void mock_fail(enum mock_op op, int call, int err)
+{
+	mock.fail_op = op;
+	mock.fail_call = call;
+	mock.fail_err = err;
+	atomic_set(&mock.calls[op], 0);
+}
+
+unsigned int mock_nr_folios(void)
+{
+	unsigned long pfn;
+	unsigned int nr = 0;
+	void *entry;
+
+	xa_for_each(&mock.folios, pfn, entry)
+		nr++;
+	return nr;
+}

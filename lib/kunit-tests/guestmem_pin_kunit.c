@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Unexpected references: what they refuse, and what they must not
+ */
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/string.h>
+#include <linux/swap.h>
+
+#include "guestmem_test_lib.h"
+
+/* Refused at @pinned, with nothing done in any block. */
+static void expect_refusal(struct kunit *test, enum guestmem_target target,
+			   pgoff_t start, pgoff_t pinned)
+{
+	pgoff_t first = round_down(pinned, gmt_folio_pages(test));
+	pgoff_t pages = gmt(test)->allocator->pages;
+	pgoff_t err_index = 77;
+
+	gmt_log_clear(test);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, target, start, pages, &err_index),
+			-EAGAIN);
+	KUNIT_EXPECT_EQ(test, err_index, max(first, start));
+	gmt_expect_judged(test, start, pages);
+	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
+}
+
+static void pin_refuses_private(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+
+	gmt_allocate_all(test);
+	for (pgoff_t index = 1; index < pages; index++) {
+		struct folio *folio = gmt_get(test, index);
+
+		folio_get(folio);
+		expect_refusal(test, GUESTMEM_PRIVATE, 1, index);
+		folio_put(folio);
+	}
+
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 1, pages, NULL), 0);
+	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
+}
+
+/* An allocator that has blocks does not give away what someone still uses. */
+static void pin_refuses_hole(struct kunit *test)
+{
+	pgoff_t unit = gmt_folio_pages(test);
+	pgoff_t pages = gmt(test)->allocator->pages;
+	struct folio *folio;
+
+	gmt_allocate_all(test);
+	folio = gmt_get(test, pages - 1);
+	folio_get(folio);
+	expect_refusal(test, GUESTMEM_ABSENT, 0, pages - 1);
+	folio_put(folio);
+
+	KUNIT_EXPECT_EQ(test, gmt_punch(test, unit, pages), 0);
+}
+
+static void lowest_pin_is_reported(struct kunit *test)
+{
+	pgoff_t last = gmt(test)->allocator->pages - 1;
+	struct folio *high, *low;
+
+	gmt_allocate_all(test);
+	high = gmt_get(test, last);
+	low = gmt_get(test, last - gmt_folio_pages(test));
+	folio_get(high);
+	folio_get(low);
+	expect_refusal(test, GUESTMEM_PRIVATE, 0, last - gmt_folio_pages(test));
+	folio_put(low);
+	expect_refusal(test, GUESTMEM_PRIVATE, 0, last);
+	folio_put(high);
+}
+
+/* The start of a request may lie inside of a folio. */
+static void refusal_is_inside_the_request(struct kunit *test)
+{
+	pgoff_t inside = gmt_folio_pages(test) / 2;
+	struct folio *folio;
+
+	gmt_allocate_all(test);
+	folio = gmt_get(test, 0);
+	folio_get(folio);
+	expect_refusal(test, GUESTMEM_PRIVATE, inside, inside);
+	folio_put(folio);
+}
+
+static void pin_outside_does_not_matter(struct kunit *test)
+{
+	pgoff_t unit = gmt_folio_pages(test);
+	struct folio *before, *after;
+
+	gmt_allocate_all(test);
+	before = gmt_get(test, 0);
+	after = gmt_get(test, 2 * unit);
+	folio_get(before);
+	folio_get(after);
+
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, unit, 2 * unit,
+					 NULL), 0);
+	KUNIT_EXPECT_EQ(test, gmt_punch(test, unit, 2 * unit), 0);
+	folio_put(before);
+	folio_put(after);
+}
+
+/* Sharing gives the host more than it had: who holds a page may keep it. */
+static void pin_does_not_refuse_shared(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	struct folio *folio;
+
+	gmt_allocate_all(test);
+	folio = gmt_get(test, 0);
+	folio_get(folio);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 0, pages, NULL), 0);
+	gmt_expect_done(test, 0, pages);
+	folio_put(folio);
+}
+
+/* References that come up while a change is under way. */
+static void pin_last_page(struct guestmem_change *c, const char *phase)
+{
+	struct folio **pinned = mock.data;
+
+	if (*pinned || strcmp(phase, "commit"))
+		return;
+
+	*pinned = filemap_get_folio(c->gi->mapping, c->end - 1);
+	mock_expect(!IS_ERR(*pinned), "nothing to pin");
+}
+
+static void late_pin_stops_before_its_block(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	unsigned int steps = gmt_nr_steps(test, 0, pages);
+	struct folio *pinned = NULL;
+	pgoff_t err_index = 77;
+
+	if (steps < 2)
+		return;
+
+	gmt_allocate_all(test);
+	mock.data = &pinned;
+	mock.on_phase = pin_last_page;
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, pages, &err_index),
+			-EAGAIN);
+	mock.on_phase = NULL;
+	KUNIT_EXPECT_EQ(test, err_index, pinned->index);
+	gmt_expect_refused(test, 0, pages, steps - 1);
+	folio_put(pinned);
+
+	/* Whoever repeats the same range comes to the end. */
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, pages, NULL), 0);
+}
+
+/*
+ * The LRU's batches
+ */
+
+/* A folio that was just allocated is still in a batch, which holds it. */
+static void batch_is_no_pin(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+
+	lru_add_drain_all();
+	gmt_allocate_all(test);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, pages, NULL), 0);
+}
+
+struct remote {
+	struct guestmem_inode *gi;
+	int err;
+};
+
+static void allocate_remotely(void *arg)
+{
+	struct remote *remote = arg;
+
+	remote->err = guestmem_allocate(remote->gi, 0, 1);
+}
+
+static int other_cpu(void)
+{
+	int cpu;
+
+	for_each_online_cpu(cpu)
+		if (cpu != raw_smp_processor_id())
+			return cpu;
+	return -1;
+}
+
+static void batch_of_another_cpu_is_no_pin(struct kunit *test)
+{
+	static const struct gmt_allocator page4k = { .pages = 1 };
+	struct remote remote = {};
+	struct gmt_thread thread = { .fn = allocate_remotely, .arg = &remote };
+
+	if (other_cpu() < 0)
+		kunit_skip(test, "there is only one CPU");
+
+	remote.gi = gmt_open(&page4k, page4k.pages, false);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, remote.gi);
+	gmt(test)->gi = remote.gi;
+	lru_add_drain_all();
+	thread.cpu = other_cpu() + 1;
+	gmt_start(test, &thread);
+	if (!gmt_join(test, &thread))
+		return;
+
+	KUNIT_EXPECT_EQ(test, remote.err, 0);
+	KUNIT_EXPECT_EQ(test, gmt_change(remote.gi, GUESTMEM_PRIVATE, 0, 1, NULL), 0);
+}
+
+static struct kunit_case pin_cases[] = {
+	KUNIT_CASE_PARAM(pin_refuses_private, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(pin_refuses_hole, gmt_mock_gen_params),
+	KUNIT_CASE_PARAM(lowest_pin_is_reported, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(refusal_is_inside_the_request, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(pin_outside_does_not_matter, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(pin_does_not_refuse_shared, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(late_pin_stops_before_its_block, gmt_mock_gen_params),
+	KUNIT_CASE_PARAM(batch_is_no_pin, gmt_all_gen_params),
+	KUNIT_CASE(batch_of_another_cpu_is_no_pin),
+	{}
+};
+
+static struct kunit_suite pin_suite = {
+	.name = "guestmem_pin",
+	.suite_init = gmt_suite_init,
+	.suite_exit = gmt_suite_exit,
+	.init = gmt_init_file,
+	.exit = gmt_exit,
+	.test_cases = pin_cases,
+};
+
+kunit_test_suite(pin_suite);
