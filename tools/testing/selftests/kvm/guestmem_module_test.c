@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * An open guest_memfd keeps KVM's code in the kernel, also when nothing else
+ * of the VM is left.
+ */
+#include <sys/syscall.h>
+
+#include "guestmem_util.h"
+#include "kvm_test_harness.h"
+
+#define PATIENCE_MS	5000
+
+/* The module that owns VMs, and so everything that belongs to one. */
+static const char * const vendors[] = { "kvm_amd", "kvm_intel" };
+
+FIXTURE(guestmem_module) {
+	const char *name;
+	int refcnt;
+};
+
+static bool read_refcnt(const char *module, int *refcnt)
+{
+	char path[64];
+	bool found;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/refcnt", module);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	found = fscanf(f, "%d", refcnt) == 1;
+	fclose(f);
+	return found;
+}
+
+FIXTURE_SETUP(guestmem_module)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(vendors); i++) {
+		self->name = vendors[i];
+		if (read_refcnt(self->name, &self->refcnt))
+			return;
+	}
+	SKIP(return, "kvm is built in");
+}
+
+FIXTURE_TEARDOWN(guestmem_module)
+{
+}
+
+static int refcnt_of(const char *module)
+{
+	int refcnt;
+
+	TEST_ASSERT(read_refcnt(module, &refcnt), "%s was unloaded", module);
+	return refcnt;
+}
+
+/* A file, and nothing else of its VM. */
+static int create_orphan(void)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	int fd = vm_create_guest_memfd(vm, getpagesize(), 0);
+
+	kvm_vm_free(vm);
+	return fd;
+}
+
+static void expect_unload_refused(const char *module)
+{
+	long ret = syscall(__NR_delete_module, module, O_NONBLOCK);
+
+	TEST_ASSERT(ret == -1 && errno == EWOULDBLOCK,
+		    "unloading %s: got %ld errno %d, expected EWOULDBLOCK", module,
+		    ret, errno);
+}
+
+TEST_F(guestmem_module, unload_is_refused_while_a_file_is_open)
+{
+	int fd;
+
+	TEST_ASSERT(!self->refcnt, "%s is in use before the test", self->name);
+
+	fd = create_orphan();
+	expect_unload_refused(self->name);
+	allocate_pages(fd, 0, 1);
+	kvm_close(fd);
+}
+
+TEST_F(guestmem_module, closing_the_file_lets_the_module_go)
+{
+	int fd = create_orphan();
+	int ms;
+
+	TEST_ASSERT(refcnt_of(self->name) > self->refcnt,
+		    "an open file does not hold %s", self->name);
+	kvm_close(fd);
+
+	for (ms = 0; ms < PATIENCE_MS && refcnt_of(self->name) > self->refcnt; ms++)
+		usleep(1000);
+	TEST_ASSERT(refcnt_of(self->name) == self->refcnt,
+		    "%s has %d references, and had %d before the file", self->name,
+		    refcnt_of(self->name), self->refcnt);
+}
+
+int main(int argc, char *argv[])
+{
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_GUEST_MEMFD_FLAGS));
+
+	return test_harness_run(argc, argv);
+}
