@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A VM whose guest does one thing: write to each page of its memory, and halt. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+struct machine machine;
+
+/* Guest physical addresses of the guest's own three pages; all else is measured. */
+enum { CODE = 0x0000, PML4 = 0x1000, PDPT = 0x2000, OWN_SIZE = 0x3000 };
+enum { OWN_SLOT, MEMORY_SLOT };
+
+/* Expects RDI = first address, RCX = pages. */
+asm(".pushsection .rodata\n"
+	"touch_start:\n"
+	"1:	movb $1, (%rdi)\n"
+	"	add $4096, %rdi\n"
+	"	dec %rcx\n"
+	"	jnz 1b\n"
+	"	hlt\n"
+	"touch_end:\n"
+	".popsection\n");
+extern const char touch_start[], touch_end[];
+
+static int checked_ioctl(int fd, unsigned long request, const char *name, void *arg)
+{
+	int r = ioctl(fd, request, arg);
+
+	if (r < 0)
+		die("%s: %m", name);
+	return r;
+}
+
+#define do_ioctl(fd, request, arg) checked_ioctl(fd, request, #request, arg)
+
+static void *map(size_t size, int protection, int flags, int fd)
+{
+	void *p = mmap(NULL, size, protection, flags, fd, 0);
+
+	if (p == MAP_FAILED)
+		die("mmap: %m");
+	return p;
+}
+
+static int open_kvm(void)
+{
+	static int kvm = -1;
+
+	if (kvm < 0)
+		kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm < 0)
+		die("/dev/kvm: %m");
+	return kvm;
+}
+
+void machine_create(unsigned long type, uint64_t flags, size_t pages)
+{
+	struct kvm_create_guest_memfd args = { .size = pages * PAGE, .flags = flags };
+
+	machine.vm = do_ioctl(open_kvm(), KVM_CREATE_VM, (void *)type);
+	machine.file = do_ioctl(machine.vm, KVM_CREATE_GUEST_MEMFD, &args);
+	machine.vcpu = -1;
+	machine.pages = pages;
+}
+
+void machine_bind(void)
+{
+	struct kvm_userspace_memory_region2 region = {
+		.slot = MEMORY_SLOT,
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.guest_phys_addr = MEMORY_START,
+		.memory_size = machine.pages * PAGE,
+		.guest_memfd = machine.file,
+	};
+	void *shared = map(region.memory_size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+
+	/* Where shared pages would live, if there were any. */
+	region.userspace_addr = (uintptr_t)shared;
+	do_ioctl(machine.vm, KVM_SET_USER_MEMORY_REGION2, &region);
+}
+
+void machine_set_private(int private)
+{
+	struct kvm_memory_attributes attributes = {
+		.address = MEMORY_START,
+		.size = machine.pages * PAGE,
+		.attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
+	};
+
+	do_ioctl(machine.vm, KVM_SET_MEMORY_ATTRIBUTES, &attributes);
+}
+
+/* The first 512 GiB, one to one, by pages of 1 GiB. */
+static void fill_page_tables(uint64_t *pml4, uint64_t *pdpt)
+{
+	enum { PRESENT = 1, WRITE = 2, ACCESSED = 0x20, DIRTY = 0x40, LARGE = 0x80 };
+
+	pml4[0] = PDPT | PRESENT | WRITE | ACCESSED;
+	for (uint64_t i = 0; i < 512; i++)
+		pdpt[i] = i << 30 | PRESENT | WRITE | ACCESSED | DIRTY | LARGE;
+}
+
+static void add_own_memory(void)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = OWN_SLOT,
+		.guest_phys_addr = CODE,
+		.memory_size = OWN_SIZE,
+	};
+	char *own = map(OWN_SIZE, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1);
+
+	memcpy(own + CODE, touch_start, touch_end - touch_start);
+	fill_page_tables((uint64_t *)(own + PML4), (uint64_t *)(own + PDPT));
+	region.userspace_addr = (uintptr_t)own;
+	do_ioctl(machine.vm, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+static void set_cpuid(void)
+{
+	enum { ENTRIES = 256 };
+	static union {
+		struct kvm_cpuid2 cpuid;
+		char room[sizeof(struct kvm_cpuid2) +
+			  ENTRIES * sizeof(struct kvm_cpuid_entry2)];
+	} supported = { .cpuid.nent = ENTRIES };
+
+	do_ioctl(open_kvm(), KVM_GET_SUPPORTED_CPUID, &supported);
+	do_ioctl(machine.vcpu, KVM_SET_CPUID2, &supported);
+}
+
+/* 64-bit mode, flat. */
+static void set_system_registers(void)
+{
+	struct kvm_segment code = {
+		.limit = ~0u, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1,
+	};
+	struct kvm_segment data = {
+		.limit = ~0u, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1,
+	};
+	struct kvm_sregs sregs;
+
+	do_ioctl(machine.vcpu, KVM_GET_SREGS, &sregs);
+	sregs.cs = code;
+	sregs.ds = data;
+	sregs.es = data;
+	sregs.fs = data;
+	sregs.gs = data;
+	sregs.ss = data;
+	sregs.cr0 = 0x80000001;		/* PG, PE */
+	sregs.cr3 = PML4;
+	sregs.cr4 = 0x20;		/* PAE */
+	sregs.efer = 0x500;		/* LMA, LME */
+	do_ioctl(machine.vcpu, KVM_SET_SREGS, &sregs);
+}
+
+static struct kvm_run *kvm_run;
+
+static size_t run_size(void)
+{
+	return do_ioctl(open_kvm(), KVM_GET_VCPU_MMAP_SIZE, NULL);
+}
+
+void machine_add_vcpu(void)
+{
+	add_own_memory();
+	machine.vcpu = do_ioctl(machine.vm, KVM_CREATE_VCPU, NULL);
+	kvm_run = map(run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, machine.vcpu);
+	set_cpuid();
+	set_system_registers();
+}
+
+void machine_touch_all(void)
+{
+	struct kvm_regs regs = {
+		.rip = CODE,
+		.rflags = 2,
+		.rdi = MEMORY_START,
+		.rcx = machine.pages,
+	};
+
+	do_ioctl(machine.vcpu, KVM_SET_REGS, &regs);
+	do_ioctl(machine.vcpu, KVM_RUN, NULL);
+	if (kvm_run->exit_reason != KVM_EXIT_HLT)
+		die("the guest stopped for reason %u and should have halted",
+		    kvm_run->exit_reason);
+}
+
+void file_allocate(void)
+{
+	if (fallocate(machine.file, FALLOC_FL_KEEP_SIZE, 0, machine.pages * PAGE))
+		die("fallocate: %m");
+}
+
+void file_punch(void)
+{
+	if (fallocate(machine.file, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+		      0, machine.pages * PAGE))
+		die("punch hole: %m");
+}
+
+/* All of it: the next machine gets the same names in debugfs. */
+void machine_destroy(void)
+{
+	if (machine.vcpu >= 0) {
+		munmap(kvm_run, run_size());
+		close(machine.vcpu);
+	}
+	close(machine.file);
+	close(machine.vm);
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Counters that both kernels have: they show that both did the same work. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+static void read_file(const char *path, char *buffer, size_t size)
+{
+	ssize_t done = 0, n = 0;
+	int fd = open(path, O_RDONLY);
+
+	if (fd < 0)
+		die("%s: %m", path);
+	while (done < (ssize_t)size - 1 &&
+	       (n = read(fd, buffer + done, size - 1 - done)) > 0)
+		done += n;
+	if (n < 0)
+		die("%s: %m", path);
+	buffer[done] = 0;
+	close(fd);
+}
+
+static long file_pages(void)
+{
+	static const char key[] = "\nnr_file_pages ";
+	static char buffer[32768];
+	const char *found;
+
+	/* Folds what each CPU has counted for itself. */
+	read_file("/proc/sys/vm/stat_refresh", buffer, sizeof(buffer));
+	read_file("/proc/vmstat", buffer, sizeof(buffer));
+	found = strstr(buffer, key);
+	if (!found)
+		die("/proc/vmstat has no nr_file_pages");
+	return atol(found + strlen(key));
+}
+
+static long guest_pages(const char *size)
+{
+	char path[128], buffer[32];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/pages_%s",
+		 getpid(), machine.vm, size);
+	read_file(path, buffer, sizeof(buffer));
+	return atol(buffer);
+}
+
+static long host_faults(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage))
+		die("getrusage: %m");
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+static void read_pages(struct state *state)
+{
+	state->file_pages = file_pages();
+	state->guest_4k = guest_pages("4k");
+	state->guest_2m = guest_pages("2m");
+	state->guest_1g = guest_pages("1g");
+}
+
+struct state state_before(void)
+{
+	struct state state;
+
+	read_pages(&state);
+	state.host_faults = host_faults();
+	return state;
+}
+
+struct state state_after(void)
+{
+	struct state state = { .host_faults = host_faults() };
+
+	read_pages(&state);
+	return state;
+}
+
+struct state state_change(struct state from, struct state to)
+{
+	return (struct state) {
+		.file_pages = to.file_pages - from.file_pages,
+		.guest_4k = to.guest_4k - from.guest_4k,
+		.guest_2m = to.guest_2m - from.guest_2m,
+		.guest_1g = to.guest_1g - from.guest_1g,
+		.host_faults = to.host_faults - from.host_faults,
+	};
+}

@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Compare what the benchmark's programs said on both kernels.
+
+  report.py DIR    reads DIR/{base,ours}.{1,2}.log, writes DIR/results.json, prints the table
+
+The programs say, in lines of their own:
+
+  @clock instructions         the clock was checked and counts instructions
+  @figure NAME PAGES SPENT    one round: so many instructions for so many pages
+  @state NAME COUNTER=CHANGE... what a round did to the pages
+  @error SENTENCE             why there is no figure
+
+Exit status 1 if a figure is above the bar, or if there is none to compare.
+"""
+import json
+import math
+import os
+import statistics
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'harness'))
+import cleanrun
+
+ROUNDS = 3
+# Figures that must not be above so many times the base tree's; the others are for the reader.
+BARS = {'page4k.fallocate': 1.02, 'page4k.guest_fault': 1.02}
+UNIT = 'instructions per page of 4 KiB'
+
+
+class BenchError(Exception):
+    pass
+
+
+class Boot:
+    """What was said in one boot of one kernel."""
+
+    def __init__(self, directory, kernel, number):
+        self.kernel, stem = kernel, os.path.join(directory, f'{kernel}.{number}')
+        self.rounds, self.states, said = {}, {}, []
+        for line in cleanrun.read_lines(stem + '.log'):
+            word, _, rest = line.partition(' ')
+            said.append(word)
+            if word == '@error':
+                raise BenchError(f'{kernel}: {rest}')
+            if word == '@figure':
+                name, pages, spent = rest.split()
+                self.rounds.setdefault(name, []).append(int(spent) / int(pages))
+            if word == '@state':
+                name, _, self.states[name] = rest.partition(' ')
+        self.check_end(said, cleanrun.read_lines(stem + '.kernel.log'), stem)
+
+    def check_end(self, said, kernel_log, stem):
+        problem = cleanrun.log_problem(kernel_log)
+        if problem:
+            raise BenchError(f'{self.kernel}: {problem}; see {stem}.kernel.log')
+        if '@clock' not in said or '@done' not in said:
+            raise BenchError(f'{self.kernel}: the programs did not come to their end; see {stem}.log')
+        for name, rounds in self.rounds.items():
+            if len(rounds) != ROUNDS:
+                raise BenchError(f'{self.kernel}: {name} has {len(rounds)} rounds, and {ROUNDS} are wanted')
+
+
+def repeatable(directory, kernel):
+    first, second = (Boot(directory, kernel, number) for number in (1, 2))
+    for name in first.rounds:
+        if first.rounds[name] != second.rounds.get(name):
+            raise BenchError(f'{kernel}: two boots of one kernel do not agree on {name}: '
+                             f'{first.rounds[name]} and {second.rounds.get(name)}')
+    return first
+
+
+def compare(ours, base):
+    if not ours.rounds or set(ours.rounds) != set(base.rounds):
+        raise BenchError('the two kernels were not measured by the same programs')
+    for name in ours.rounds:
+        if ours.states.get(name) != base.states.get(name):
+            raise BenchError(f'{name}: the pages are not in the same state after it: '
+                             f'ours {ours.states.get(name)}, base {base.states.get(name)}')
+        mine, peer = statistics.median(ours.rounds[name]), statistics.median(base.rounds[name])
+        yield {'name': name, 'unit': UNIT, 'ours': round(mine, 1), 'peer': round(peer, 1),
+               'ratio': round(mine / peer, 4)}
+
+
+def print_table(results):
+    print(f'{UNIT}, median of {ROUNDS} rounds')
+    print(f'{"":<22}{"ours":>10}{"base":>10}{"ratio":>9}{"bar":>7}')
+    for row in results:
+        print(f'{row["name"]:<22}{row["ours"]:>10.1f}{row["peer"]:>10.1f}{row["ratio"]:>9.4f}'
+              f'{BARS.get(row["name"], "-"):>7}')
+
+
+def above_bar(results):
+    missing = set(BARS) - {row['name'] for row in results}
+    if missing:
+        raise BenchError(f'no figure for {", ".join(sorted(missing))}')
+    return [row for row in results if row['ours'] > BARS.get(row['name'], math.inf) * row['peer']]
+
+
+def main():
+    directory = sys.argv[1]
+    target = os.path.join(directory, 'results.json')
+    if os.path.exists(target):
+        os.remove(target)
+    results = list(compare(repeatable(directory, 'ours'), repeatable(directory, 'base')))
+    with open(target, 'w') as out:
+        json.dump(results, out, indent=2)
+        out.write('\n')
+    print_table(results)
+    above = above_bar(results)
+    for row in above:
+        print(f'bench: {row["name"]} takes {row["ratio"]} times what it takes on the base tree, '
+              f'and the bar is {BARS[row["name"]]}', file=sys.stderr)
+    return 1 if above else 0
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except BenchError as error:
+        sys.exit(f'bench: {error}')
