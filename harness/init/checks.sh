@@ -1,0 +1,111 @@
+# What must be the same after a test as before it, and what kmemleak says.
+# Nothing here writes a file: the root file system's own pages are part of what is counted.
+
+# Counters that are exact once per-CPU batches are drained and the deltas folded. Free memory, slab and
+# anonymous pages are not among them: they move with every program that runs.
+vmstat_keys='nr_file_pages nr_shmem nr_unevictable nr_mlock nr_hugetlb nr_memmap_pages nr_memmap_boot_pages
+	nr_sec_page_table_pages nr_isolated_file'
+
+# What counting needs. A file that is missing is reported like a counter that moved: nothing is compared in vain.
+prepare_counting() {
+	local file controller
+	for file in /proc/sys/vm/drop_caches /proc/sys/vm/stat_refresh /sys/fs/cgroup/cgroup.stat; do
+		[ -e $file ] || echo "@changed setup $file present missing"
+	done
+	for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
+		case $controller in
+		memory | hugetlb) echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control ;;
+		esac
+	done
+	# Not a line in the log for each drop of the caches.
+	echo 4 >/proc/sys/vm/drop_caches
+}
+
+# drop_caches drains every CPU's LRU batches; stat_refresh folds every CPU's counter deltas.
+drain() {
+	echo 3 >/proc/sys/vm/drop_caches
+	cat /proc/sys/vm/stat_refresh
+}
+
+read_vmstat() {
+	local key value pins=0
+	while read -r key value; do
+		case $key in
+		nr_foll_pin_acquired) pins=$((pins + value)) ;;
+		nr_foll_pin_released) pins=$((pins - value)) ;;
+		*) case " $vmstat_keys " in *[[:space:]]"$key"[[:space:]]*) echo "$key $value" ;; esac ;;
+		esac
+	done </proc/vmstat
+	echo "pins_held $pins"
+}
+
+read_pools() {
+	local dir pool
+	for dir in /sys/kernel/mm/hugepages/* /sys/devices/system/node/node*/hugepages/*; do
+		for pool in nr free resv surplus; do
+			[ -f "$dir/${pool}_hugepages" ] || continue
+			echo "${dir#/sys/}/${pool}_hugepages $(cat "$dir/${pool}_hugepages")"
+		done
+	done
+}
+
+count_dirs() {
+	local n=0 dir
+	for dir in "$1"/*/; do
+		[ -d "$dir" ] && n=$((n + 1))
+	done
+	echo "$n"
+}
+
+# A cgroup that is gone but still charged stays in the count of dying descendants.
+read_objects() {
+	local key value
+	echo "kvm_vms $(count_dirs /sys/kernel/debug/kvm)"
+	echo "guestmem_files $(count_dirs /sys/kernel/debug/guestmem)"
+	while read -r key value; do
+		case $key in nr_descendants | nr_dying_descendants) echo "cgroup_$key $value" ;; esac
+	done </sys/fs/cgroup/cgroup.stat
+}
+
+counters() {
+	drain
+	read_vmstat
+	read_pools
+	read_objects
+}
+
+# Teardown ends in RCU callbacks and workers: wait for the counters to come back. A leak never does.
+expect_counters() {
+	local name=$1 before=$2 after tries=0
+	while after=$(counters); [ "$after" != "$before" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 20 ] || break
+		sleep 0.5
+	done
+	echo "$before" | while read -r key value; do
+		now=$(echo "$after" | awk -v key="$key" '$1 == key { print $2 }')
+		[ "$now" = "$value" ] || echo "@changed $name $key $value ${now:-gone}"
+	done
+	echo "@counters $name"
+}
+
+# kmemleak reports only what is older than five seconds and stayed unreferenced over two scans.
+kmemleak() {
+	local file=/sys/kernel/debug/kmemleak leaks
+	sleep 6
+	if ! { echo scan >$file && echo scan >$file; } 2>/dev/null; then
+		echo "@kmemleak unavailable"
+		return
+	fi
+	leaks=$(cat $file)
+	if [ -z "$leaks" ]; then
+		echo "@kmemleak clean"
+	else
+		echo "$leaks" | sed 's/^/# /'
+		echo "@kmemleak leaks $(echo "$leaks" | grep -c '^unreferenced object')"
+	fi
+}
+
+say() {
+	echo "guestmem test: $*" >/dev/kmsg
+}

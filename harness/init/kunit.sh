@@ -1,0 +1,13 @@
+# Plan: the suites have run at boot, by the kernel's parameters. Run each again from user space, where the
+# counters can be read before and after.
+prepare_counting
+for suite in /sys/kernel/debug/kunit/*/; do
+	[ -f "$suite/run" ] || continue
+	name=$(basename "$suite")
+	before=$(counters)
+	echo again >"$suite/run"
+	failed=$(grep -c '^ *not ok' "$suite/results")
+	[ "$failed" = 0 ] || echo "@changed $name failures_of_second_run 0 $failed"
+	expect_counters "$name" "$before"
+done
+kmemleak

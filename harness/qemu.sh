@@ -1,0 +1,66 @@
+#!/bin/sh
+# Boot one kernel in QEMU by emulation and wait for it to end by itself.
+# Never asks for KVM: a /dev/kvm may exist, answer, and still not boot a kernel.
+set -eu
+
+usage() {
+	cat >&2 <<-EOF
+	usage: qemu.sh --kernel IMAGE --initrd CPIO --log FILE [OPTION VALUE]... [-- QEMU-ARG...]
+	  --log FILE       first serial line: the kernel's messages
+	  --results FILE   second serial line (/dev/ttyS1): what the programs inside say
+	  --append ARGS    kernel command line, put after console=ttyS0 panic=-1
+	  --timeout SEC    end a boot that does not end (600)
+	  --memory SIZE    (4G)      --smp N    (2)
+	  --accel ACCEL    (tcg,thread=multi)      --cpu MODEL    (max)
+	EOF
+	exit 2
+}
+
+die() {
+	echo "qemu.sh: $*" >&2
+	exit 1
+}
+
+kernel='' initrd='' log='' results='' append=''
+timeout=600 memory=4G smp=2 accel=tcg,thread=multi cpu=max
+while [ $# -gt 0 ]; do
+	[ "$1" = -- ] && { shift; break; }
+	[ $# -ge 2 ] || usage
+	case $1 in
+	--kernel | --initrd | --log | --results | --append | --timeout | --memory | --smp | --accel | --cpu)
+		eval "${1#--}=\$2" ;;
+	*) usage ;;
+	esac
+	shift 2
+done
+if [ -z "$kernel" ] || [ -z "$initrd" ] || [ -z "$log" ]; then usage; fi
+
+command -v qemu-system-x86_64 >/dev/null ||
+	die "qemu-system-x86_64 is missing; install Debian's qemu-system-x86"
+for file in "$kernel" "$initrd"; do
+	[ -r "$file" ] || die "$file cannot be read; build it first"
+done
+
+second=null
+[ -z "$results" ] || second="file:$results"
+mkdir -p "$(dirname "$log")"
+rm -f "$log" ${results:+"$results"}
+
+status=0
+started=$(date +%s)
+timeout --foreground --kill-after=5 "$timeout" qemu-system-x86_64 \
+	-accel "$accel" -cpu "$cpu" -smp "$smp" -m "$memory" \
+	-nodefaults -display none -monitor none -no-reboot -bios qboot.rom \
+	-serial "file:$log" -serial "$second" \
+	-kernel "$kernel" -initrd "$initrd" \
+	-append "console=ttyS0 panic=-1 $append" \
+	"$@" </dev/null || status=$?
+case $status in
+0) ;;
+124 | 137)
+	seconds=$(($(date +%s) - started))
+	[ $seconds -ge "$timeout" ] || die "QEMU was killed from outside after $seconds seconds"
+	die "the kernel did not end within $timeout seconds and was stopped; its last words are in $log"
+	;;
+*) die "QEMU ended with status $status" ;;
+esac

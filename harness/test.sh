@@ -1,0 +1,112 @@
+#!/bin/bash
+# `make test`: KUnit on UML and on x86_64, the base tree's KVM selftests and ours, all on one debug kernel, and
+# canaries that show that a dirty run is seen. Ends with a table and «N passed, N failed».
+# usage: test.sh [uml]    (uml: only what runs on UML, where a build takes a minute or two)
+set -u
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+harness=$top/harness
+export BUILD=$top/build
+linux=$BUILD/linux debug=$BUILD/debug selftests=$BUILD/selftests log=$BUILD/log
+# shellcheck source=harness/steps.sh
+. "$harness/steps.sh"
+
+run() {
+	python3 -B "$harness/run.py" "$@"
+}
+
+# The base tree's programs and the seconds each may take, then ours.
+base_programs() {
+	sed '/^#/d' "$harness/selftests.list"
+}
+
+our_programs() {
+	(cd "$top/tools/testing/selftests/kvm" && printf '%s 240\n' guestmem*_test.c | sed 's/\.c / /')
+}
+
+build_debug_kernel() {
+	"$harness/config.sh" "$debug" "$harness/configs/base.config" "$harness/configs/debug.config" &&
+		"$harness/kernel.sh" "$linux" "$debug" bzImage modules
+}
+
+# The base tree's selftests are a bar only as long as they are the base tree's.
+build_selftests() {
+	local kvm=tools/testing/selftests/kvm program programs
+	while read -r program _; do
+		cmp "$BUILD/base/$kvm/$program.c" "$linux/$kvm/$program.c" || return 1
+	done < <(base_programs)
+	mapfile -t programs < <({ base_programs; our_programs; } | cut -d' ' -f1)
+	"$harness/selftests.sh" "$linux" "$debug" "$selftests" "${programs[@]}"
+}
+
+pack_guest() {
+	{ base_programs; our_programs; } | "$harness/pack-tests.sh" "$BUILD/guest.cpio.gz" "$debug" "$selftests"
+}
+
+# Four free huge pages at least, two nodes: what the base tree's own tests want to see.
+boot_args='loglevel=7 printk.time=1 oops=panic numa=fake=2 hugepages=16 hugetlb_free_vmemmap=on'
+
+boot() { # SUITE PLAN OPTION...
+	local suite=$1 plan=$2
+	shift 2
+	run boot "$suite" --plan "$plan" --kernel "$debug/arch/x86/boot/bzImage" --initrd "$BUILD/guest.cpio.gz" "$@"
+}
+
+kunit_on_uml() {
+	local suite='KUnit on UML' status=0
+	rm -f "$BUILD/uml.json"
+	step "$log/uml.log" "$suite: build and run" "$harness/kunit.sh" "$linux" "$BUILD/uml" "$BUILD/uml.json" ||
+		status=$?
+	run kunit "$suite" "$BUILD/uml.json" $status
+	run log "$suite" "$BUILD/uml/test.log"
+}
+
+kunit_on_x86() {
+	local suite='KUnit on x86_64' status=0
+	progress "$suite: boot"
+	boot "$suite" kunit --timeout 600 --append "$boot_args kunit.enable=1 kunit.filter_glob=guestmem*"
+	rm -f "$BUILD/x86.json"
+	(cd "$linux" && python3 -B tools/testing/kunit/kunit.py parse --json="$BUILD/x86.json" "$log/kunit.kernel.log") \
+		>"$log/kunit.parsed.log" 2>&1 || status=$?
+	run kunit "$suite" "$BUILD/x86.json" $status
+}
+
+kvm_selftests() {
+	progress 'KVM selftests: boot'
+	boot 'KVM selftests' selftests --append "$boot_args" --timeout 900
+}
+
+canary() { # CHECK WHAT-IT-MUST-SAY
+	progress "canary: $1"
+	boot Canaries "canaries/$1" --expect "$1" --because "$2" --append "$boot_args"
+}
+
+canaries() {
+	canary log lkdtm_WARNING
+	canary counters nr_file_pages
+	canary kmemleak leaks
+}
+
+on_debug_kernel() {
+	if step "$log/debug.log" 'debug kernel: build' build_debug_kernel; then
+		if step "$log/selftests.log" 'KVM selftests: build' build_selftests &&
+			step "$log/guest.log" 'root file system: pack' pack_guest; then
+			kvm_selftests
+			kunit_on_x86
+			canaries
+		else
+			run fail 'KVM selftests' build "see $log/selftests.log and $log/guest.log"
+		fi
+	else
+		run fail 'Debug kernel' build "see $log/debug.log"
+	fi
+}
+
+mkdir -p "$log"
+rm -f "$BUILD/results.jsonl"
+step "$log/cleanrun.log" 'the judge of runs: its own tests' python3 -B "$harness/test-cleanrun.py" ||
+	run fail 'Judge' 'its own tests' "see $log/cleanrun.log"
+[ "${1:-}" = uml ] || on_debug_kernel
+kunit_on_uml
+progress 'summary'
+run summary
