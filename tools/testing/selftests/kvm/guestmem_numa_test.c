@@ -8,7 +8,7 @@
 #include "numaif.h"
 
 #define NR_PAGES	16
-#define PRIVATE_SIZE	SZ_64M
+#define PRIVATE_SIZE	SZ_16M
 #define MAX_NODE	8
 
 FIXTURE(guestmem_numa) {
@@ -87,21 +87,21 @@ static void write_pages(char *mem, u64 nr)
 		WRITE_ONCE(mem[page * getpagesize()], 1);
 }
 
-TEST_F_TIMEOUT(guestmem_numa, host_fault_obeys, 60)
+TEST_F_TIMEOUT(guestmem_numa, host_fault_obeys, 120)
 {
 	set_policy(self->mem, self->size, MPOL_BIND, 1ul << variant->node);
 	write_pages(self->mem, NR_PAGES);
 	expect_node(self->mem, 0, NR_PAGES, variant->node);
 }
 
-TEST_F_TIMEOUT(guestmem_numa, fallocate_obeys, 60)
+TEST_F_TIMEOUT(guestmem_numa, fallocate_obeys, 120)
 {
 	set_policy(self->mem, self->size, MPOL_BIND, 1ul << variant->node);
 	allocate_pages(self->fd, 0, NR_PAGES);
 	expect_node(self->mem, 0, NR_PAGES, variant->node);
 }
 
-TEST_F_TIMEOUT(guestmem_numa, guest_fault_obeys, 60)
+TEST_F_TIMEOUT(guestmem_numa, guest_fault_obeys, 120)
 {
 	set_policy(self->mem, self->size, MPOL_BIND, 1ul << variant->node);
 	guest_do(self->vcpu, GUEST_FILL, GUESTMEM_GPA, self->size, 1);
@@ -109,7 +109,7 @@ TEST_F_TIMEOUT(guestmem_numa, guest_fault_obeys, 60)
 }
 
 /* The policy of the file wins over the task's that happens to fault. */
-TEST_F_TIMEOUT(guestmem_numa, task_policy_does_not_matter, 60)
+TEST_F_TIMEOUT(guestmem_numa, task_policy_does_not_matter, 120)
 {
 	unsigned long other = 1ul << !variant->node;
 
@@ -123,7 +123,7 @@ TEST_F_TIMEOUT(guestmem_numa, task_policy_does_not_matter, 60)
 	expect_node(self->mem, 0, NR_PAGES, variant->node);
 }
 
-TEST_F_TIMEOUT(guestmem_numa, policy_is_the_ranges, 60)
+TEST_F_TIMEOUT(guestmem_numa, policy_is_the_ranges, 120)
 {
 	size_t half = self->size / 2;
 
@@ -135,7 +135,7 @@ TEST_F_TIMEOUT(guestmem_numa, policy_is_the_ranges, 60)
 	expect_node(self->mem, NR_PAGES / 2, NR_PAGES / 2, !variant->node);
 }
 
-TEST_F_TIMEOUT(guestmem_numa, policy_outlives_the_mapping, 60)
+TEST_F_TIMEOUT(guestmem_numa, policy_outlives_the_mapping, 120)
 {
 	set_policy(self->mem, self->size, MPOL_BIND, 1ul << variant->node);
 	kvm_munmap(self->mem, self->size);
@@ -145,7 +145,7 @@ TEST_F_TIMEOUT(guestmem_numa, policy_outlives_the_mapping, 60)
 	expect_node(self->mem, 0, NR_PAGES, variant->node);
 }
 
-TEST_F_TIMEOUT(guestmem_numa, policy_outlives_a_hole, 60)
+TEST_F_TIMEOUT(guestmem_numa, policy_outlives_a_hole, 120)
 {
 	set_policy(self->mem, self->size, MPOL_BIND, 1ul << !variant->node);
 	allocate_pages(self->fd, 0, NR_PAGES);
@@ -165,7 +165,7 @@ static u64 nr_pages_on(char *mem, u64 nr, int node)
 	return found;
 }
 
-TEST_F_TIMEOUT(guestmem_numa, interleave_spreads_evenly, 60)
+TEST_F_TIMEOUT(guestmem_numa, interleave_spreads_evenly, 120)
 {
 	u64 here;
 
@@ -178,7 +178,7 @@ TEST_F_TIMEOUT(guestmem_numa, interleave_spreads_evenly, 60)
 		    here, NR_PAGES, variant->node);
 }
 
-TEST_F_TIMEOUT(guestmem_numa, interleave_spreads_guest_faults, 60)
+TEST_F_TIMEOUT(guestmem_numa, interleave_spreads_guest_faults, 120)
 {
 	u64 here;
 
@@ -208,7 +208,7 @@ static long node_file_kib(int node)
 }
 
 /* Nobody can look at a private page, but its node counts it. */
-TEST_F_TIMEOUT(guestmem_numa, private_memory_obeys, 60)
+TEST_F_TIMEOUT(guestmem_numa, private_memory_obeys, 120)
 {
 	int fd = vm_create_guest_memfd(self->vcpu->vm, PRIVATE_SIZE,
 				       GUEST_MEMFD_FLAG_MMAP);

@@ -249,19 +249,19 @@ FIXTURE_TEARDOWN(guestmem_poison)
 	free_ward(&self->ward);
 }
 
-TEST_F_TIMEOUT(guestmem_poison, guest_read_gets_ehwpoison, 60)
+TEST_F_TIMEOUT(guestmem_poison, guest_read_gets_ehwpoison, 120)
 {
 	poison(&self->ward);
 	expect_guest_ehwpoison(&self->ward, GUEST_CHECK, page_seed(BAD));
 }
 
-TEST_F_TIMEOUT(guestmem_poison, guest_write_gets_ehwpoison, 60)
+TEST_F_TIMEOUT(guestmem_poison, guest_write_gets_ehwpoison, 120)
 {
 	poison(&self->ward);
 	expect_guest_ehwpoison(&self->ward, GUEST_FILL, page_seed(BAD));
 }
 
-TEST_F_TIMEOUT(guestmem_poison, guest_keeps_the_neighbours, 60)
+TEST_F_TIMEOUT(guestmem_poison, guest_keeps_the_neighbours, 120)
 {
 	struct ward *w = &self->ward;
 	u64 page;
@@ -273,7 +273,7 @@ TEST_F_TIMEOUT(guestmem_poison, guest_keeps_the_neighbours, 60)
 	}
 }
 
-TEST_F_TIMEOUT(guestmem_poison, fallocate_does_not_hide_it, 60)
+TEST_F_TIMEOUT(guestmem_poison, fallocate_does_not_hide_it, 120)
 {
 	struct ward *w = &self->ward;
 
@@ -282,7 +282,7 @@ TEST_F_TIMEOUT(guestmem_poison, fallocate_does_not_hide_it, 60)
 	expect_guest_ehwpoison(w, GUEST_CHECK, page_seed(BAD));
 }
 
-TEST_F_TIMEOUT(guestmem_poison, hole_replaces_the_page, 60)
+TEST_F_TIMEOUT(guestmem_poison, hole_replaces_the_page, 120)
 {
 	struct ward *w = &self->ward;
 
@@ -295,7 +295,7 @@ TEST_F_TIMEOUT(guestmem_poison, hole_replaces_the_page, 60)
 	expect_guest_done(w->vcpu);
 }
 
-TEST_F_TIMEOUT(guestmem_poison, closed_file_leaves_it_poisoned, 60)
+TEST_F_TIMEOUT(guestmem_poison, closed_file_leaves_it_poisoned, 120)
 {
 	struct ward *w = &self->ward;
 	u64 before = w->corrupted_kib;
@@ -331,7 +331,7 @@ static void *read_until_error(void *arg)
 }
 
 /* The page is in the guest's page table, and has to leave it. */
-TEST_F_TIMEOUT(guestmem_poison, running_vcpu_is_stopped, 60)
+TEST_F_TIMEOUT(guestmem_poison, running_vcpu_is_stopped, 120)
 {
 	struct ward *w = &self->ward;
 	struct reader reader = { .vcpu = w->vcpu };
@@ -396,7 +396,7 @@ static void expect_memory_error(char *addr)
 		    sigbus_info.si_addr, addr);
 }
 
-TEST_F_TIMEOUT(guestmem_poison_host, access_is_sigbus, 60)
+TEST_F_TIMEOUT(guestmem_poison_host, access_is_sigbus, 120)
 {
 	struct ward *w = &self->ward;
 
@@ -404,7 +404,7 @@ TEST_F_TIMEOUT(guestmem_poison_host, access_is_sigbus, 60)
 	expect_memory_error(w->mem + BAD * w->page_size);
 }
 
-TEST_F_TIMEOUT(guestmem_poison_host, access_through_a_new_mapping_is_sigbus, 60)
+TEST_F_TIMEOUT(guestmem_poison_host, access_through_a_new_mapping_is_sigbus, 120)
 {
 	struct ward *w = &self->ward;
 	char *mem;
@@ -416,7 +416,7 @@ TEST_F_TIMEOUT(guestmem_poison_host, access_through_a_new_mapping_is_sigbus, 60)
 }
 
 /* A VMM that asked for it learns of poison in what its guest wrote. */
-TEST_F_TIMEOUT(guestmem_poison_host, early_kill_process_is_told, 60)
+TEST_F_TIMEOUT(guestmem_poison_host, early_kill_process_is_told, 120)
 {
 	struct ward *w = &self->ward;
 	char *page = w->mem + BAD * w->page_size;
@@ -442,7 +442,7 @@ TEST_F_TIMEOUT(guestmem_poison_host, early_kill_process_is_told, 60)
 		    sigbus_info.si_addr, page);
 }
 
-TEST_F_TIMEOUT(guestmem_poison_host, neighbours_are_kept, 60)
+TEST_F_TIMEOUT(guestmem_poison_host, neighbours_are_kept, 120)
 {
 	struct ward *w = &self->ward;
 	u64 page;
@@ -455,7 +455,7 @@ TEST_F_TIMEOUT(guestmem_poison_host, neighbours_are_kept, 60)
 	}
 }
 
-TEST_F_TIMEOUT(guestmem_poison_host, hole_replaces_the_page, 60)
+TEST_F_TIMEOUT(guestmem_poison_host, hole_replaces_the_page, 120)
 {
 	struct ward *w = &self->ward;
 
