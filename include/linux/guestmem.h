@@ -8,6 +8,8 @@
 #include <linux/bits.h>
 #include <linux/fs.h>
 #include <linux/mempolicy.h>
+#include <linux/rbtree.h>
+#include <linux/seqlock.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
@@ -43,17 +45,20 @@
  *	client locks (KVM: slots_lock), mmap_lock
  *	  mapping->invalidate_lock
  *	    block mutex (internal, while a block is allocated)
- *	      i_mmap_rwsem
- *	        folio locks, ascending
+ *	      folio locks, ascending
+ *	        i_mmap_rwsem
  *	          client MMU lock | i_pages lock | lru lock
  *
  * Ranges are half-open, [start, end), in units of PAGE_SIZE unless a name
  * says bytes.
  */
 
+struct folio;
 struct guestmem_change;
+struct guestmem_flip;
 struct guestmem_inode;
 struct guestmem_inode_args;
+struct guestmem_range;
 struct kstat;
 struct module;
 struct seq_file;
@@ -136,19 +141,22 @@ struct guestmem_geometry {
  *
  * @alloc_folio: **Required.** Called when the page cache has nothing at
  *	@index.  invalidate_lock is held, at least shared; for a geometry with
- *	blocks no other alloc_folio runs for the same block of the same inode.
- *	May sleep and allocate.  @policy is the NUMA policy of the range, NULL
- *	for the task's own.  Returns an unlocked folio of order block_order or
- *	less, with one reference, not yet in the page cache and not up to date,
- *	that will serve the naturally aligned range of its size around @index, in
- *	which nothing is present; or ERR_PTR: -ENOMEM, -ENOSPC (a reservation
- *	that cannot be met), -EHWPOISON.  A failure leaves no trace.
+ *	blocks or GUESTMEM_INSERT_CHARGED no other alloc_folio runs for the same
+ *	block of the same inode.  May sleep and allocate.  @policy is the NUMA
+ *	policy of the range, NULL for the task's own.  Returns an unlocked folio
+ *	of order block_order or less, with one reference, not yet in the page
+ *	cache and not up to date, that will serve the naturally aligned range of
+ *	its size around @index, in which nothing is present; or ERR_PTR: -ENOMEM,
+ *	-ENOSPC (a reservation that cannot be met, or a pool that is empty),
+ *	-EHWPOISON.  A failure leaves no trace.
  *
  * @free_folio: **Required.** The folio leaves the inode: it is about to be
  *	removed from the page cache, locked and mapped by nobody; or it could not
  *	be inserted (another was faster, or memory for it was short) and is not
- *	locked.  The core still holds references and drops them afterwards.
- *	invalidate_lock is held, except at eviction.  Must not sleep, cannot fail.
+ *	locked.  The core still holds references and drops them afterwards; others
+ *	may hold some much longer.  A folio that has to come back to the allocator
+ *	goes into custody here: guestmem_custody_take().  invalidate_lock is held,
+ *	except at eviction.  Must not sleep, cannot fail.
  *
  * @map_order: **Required.** Called under the folio lock, with the folio in the
  *	page cache and up to date or not.  Returns the order of the largest
@@ -159,11 +167,13 @@ struct guestmem_geometry {
  * @change_prepare: **Required.** First phase of a change: judges the whole of
  *	[@c->start, @c->end), if there is more than one step, and reserves all
  *	that the later phases need for it.  The only phase that may allocate.
- *	invalidate_lock is held exclusively, the guests still map the range.  May
- *	sleep.  Returns 0; -EAGAIN (unexpected references) or -EHWPOISON with
- *	@c->err_index set to the first page that refused; -ENOMEM or -EOPNOTSUPP
- *	with @c->err_index set to the start of what could not be reserved.  A
- *	failure leaves no trace, and no other phase follows it.
+ *	Pages of the range that have the target's state already are to be left
+ *	alone, here and in the later phases; guestmem_for_each_run() finds the
+ *	others.  invalidate_lock is held exclusively, the guests still map the
+ *	range.  May sleep.  Returns 0; -EAGAIN (unexpected references) or
+ *	-EHWPOISON with @c->err_index set to the first page that refused; -ENOMEM
+ *	or -EOPNOTSUPP with @c->err_index set to the start of what could not be
+ *	reserved.  A failure leaves no trace, and no other phase follows it.
  *
  * @change_freeze: **Required.** Second phase, once for every step: makes sure
  *	that the state of the folios of @c->step can be changed now.
@@ -175,8 +185,9 @@ struct guestmem_geometry {
  *	the step as it was and is followed by change_cancel.
  *
  * @change_commit: **Required.** Third phase, once for every step that was
- *	frozen, when nothing maps it any more: brings the step to @c->target and
- *	undoes the freeze.  invalidate_lock is held exclusively.  May sleep,
+ *	frozen, when nothing maps its changing pages any more: brings the folios
+ *	of the step to @c->target and undoes the freeze.  The core stores the
+ *	state of the pages afterwards.  invalidate_lock is held exclusively.  May sleep,
  *	must not allocate, cannot fail.  In the last step, where @c->step.end is
  *	@c->end, it also gives back what is left of change_prepare's
  *	reservations.  A folio that it removes from the page cache other than by
@@ -193,9 +204,11 @@ struct guestmem_geometry {
  *
  * @error_folio: **Required.** A page of @folio has become poisoned.  Called
  *	with the folio locked from memory_failure(), which comes here for single
- *	pages on the LRU and for folios of HugeTLB's type: must not take
- *	invalidate_lock, must leave the folio in the page cache.  May sleep.
- *	Returns an enum mf_result.
+ *	pages on the LRU and for folios of HugeTLB's type, and again if guests are
+ *	told later: must not take invalidate_lock, must leave the folio in the page
+ *	cache.  @bad is all of the folio; it may be cut down to the pages that
+ *	guests have to lose, as good pages that some of them lose are gone.  May
+ *	sleep.  Returns an enum mf_result.
  *
  * The idea of one table that a 4K and a HugeTLB allocator both fill in comes
  * from the review of the guest_memfd HugeTLB series on the linux-mm and kvm
@@ -223,18 +236,33 @@ struct guestmem_allocator_operations {
 	void (*change_cancel)(struct guestmem_change *c);
 
 	void (*truncate)(struct guestmem_inode *gi);
-	int (*error_folio)(struct guestmem_inode *gi, struct folio *folio);
+	int (*error_folio)(struct guestmem_inode *gi, struct folio *folio,
+			   struct guestmem_range *bad);
 };
 
 /**
  * struct guestmem_client_ops - what the core asks of the owner of a file
  * @owner: module of the client's code and of its super block.
- * @invalidate_begin: **Required.** Unmap [@start, @end) from all guests and
- *	keep them from mapping it again until @invalidate_end.  invalidate_lock
- *	is held, exclusively for a change and shared for poison.  May sleep, must
- *	not allocate, cannot fail.
+ *
+ * @invalidate_begin: **Required.** Unmap the pages of @c->step that @c changes,
+ *	see guestmem_for_each_run(), from all guests, each where its present state
+ *	has it mapped; and no other page: a private page that is unmapped is lost
+ *	to some guests.  Keep the guests from mapping any page of
+ *	guestmem_step_block() until @invalidate_end: a fault that is under way may
+ *	have seen a larger folio than there will be.  invalidate_lock is held,
+ *	exclusively for a change and shared for poison.  May sleep, must not
+ *	allocate, cannot fail.
+ *
  * @invalidate_end: **Required.** Ends what invalidate_begin began, with the
- *	same range.
+ *	same @c and step.  The state of the pages may have changed in between.
+ *
+ * @make_shared: **Required.** The private pages [@start, @end), which no guest
+ *	maps any more, are about to become shared: take what is allocated of them
+ *	back from the architecture, with its contents.  invalidate_lock is held
+ *	exclusively.  May sleep, must not allocate, cannot fail: a page that the
+ *	architecture does not give back is marked as poisoned.  Not called for
+ *	folios that leave the file.
+ *
  * @reclaim: **Required.** The folio is about to be removed from the page cache:
  *	take it back from the architecture.  Called before the allocator's
  *	free_folio with the same locks held.  May sleep, cannot fail.
@@ -242,10 +270,9 @@ struct guestmem_allocator_operations {
 struct guestmem_client_ops {
 	struct module *owner;
 
-	void (*invalidate_begin)(struct guestmem_inode *gi, pgoff_t start,
-				 pgoff_t end);
-	void (*invalidate_end)(struct guestmem_inode *gi, pgoff_t start,
-			       pgoff_t end);
+	void (*invalidate_begin)(struct guestmem_change *c);
+	void (*invalidate_end)(struct guestmem_change *c);
+	void (*make_shared)(struct guestmem_inode *gi, pgoff_t start, pgoff_t end);
 	void (*reclaim)(struct guestmem_inode *gi, struct folio *folio);
 };
 
@@ -259,6 +286,7 @@ struct guestmem_client_ops {
  * @unit_log2: [IN] block size asked for, as log2 of bytes; 0 for the
  *	allocator's default.
  * @init_shared: [IN] pages start their life shared rather than private.
+ * @mappable: [IN] the host may map what is shared.
  */
 struct guestmem_inode_args {
 	struct inode *inode;
@@ -267,6 +295,7 @@ struct guestmem_inode_args {
 	loff_t size;
 	u8 unit_log2;
 	bool init_shared;
+	bool mappable;
 };
 
 /**
@@ -275,7 +304,10 @@ struct guestmem_inode_args {
  * @client: owner of the file.
  * @mapping: page cache of the file.
  * @geo: sizes; constant after setup.
- * @init_shared: pages start their life shared.
+ * @init_shared: state of all pages that are not in @flipped.
+ * @flipped: ranges of pages that have the other state; disjoint, and none
+ *	borders on the next.  Changed under invalidate_lock.
+ * @flipped_lock: lets @flipped be read without invalidate_lock.
  * @policy: NUMA policy of ranges, as set by mbind().
  * @priv: for the allocator.
  * @poison_lock: protects @poison_start and @poison_end.
@@ -293,6 +325,8 @@ struct guestmem_inode {
 	struct address_space *mapping;
 	struct guestmem_geometry geo;
 	bool init_shared;
+	struct rb_root flipped;
+	seqlock_t flipped_lock; /* see above */
 	struct shared_policy policy;
 	void *priv;
 
@@ -318,13 +352,17 @@ struct guestmem_range {
  * struct guestmem_change - one change of state of a range; on the caller's stack
  * @gi: [IN] file.
  * @target: [IN] state to bring the range to.
- * @start: [IN] first page.
- * @end: [IN] first page after the range; greater than @start.
+ * @start: [IN] first page.  Moved up to the first page that changes.
+ * @end: [IN] first page after the range; greater than @start.  Moved down to
+ *	behind the last page that changes.
  * @err_index: [OUT] after -EAGAIN and -EHWPOISON the first page that refused,
  *	after -ENOMEM and -EOPNOTSUPP the start of what could not be reserved;
  *	else undefined.
- * @step: what freeze and commit are about: the whole range on an allocator
- *	without blocks, else the part of it in one block.  The core's.
+ * @step: what freeze and commit are about: all that changes on an allocator
+ *	without blocks, else the part of it in one block.  It begins with a page
+ *	that changes.  The core's.
+ * @spare: room for one more range of pages, reserved for the commit.  The
+ *	core's.
  * @plan: the allocator's, from change_prepare on.
  */
 struct guestmem_change {
@@ -334,6 +372,7 @@ struct guestmem_change {
 	pgoff_t end;
 	pgoff_t err_index;
 	struct guestmem_range step;
+	struct guestmem_flip *spare;
 	void *plan;
 };
 
@@ -341,7 +380,10 @@ struct guestmem_change {
 int guestmem_register(const struct guestmem_allocator_operations *ops);
 void guestmem_unregister(const struct guestmem_allocator_operations *ops);
 int guestmem_expect_unpinned(struct guestmem_change *c, struct guestmem_range range);
+struct guestmem_range guestmem_next_run(const struct guestmem_change *c, pgoff_t start,
+					pgoff_t end);
 void guestmem_free_folio(struct guestmem_inode *gi, struct folio *folio);
+int guestmem_charge_folio(struct guestmem_inode *gi, struct folio *folio);
 
 /* Clients */
 u64 guestmem_selectors(void);
@@ -354,6 +396,7 @@ void guestmem_folio_filled(struct folio *folio);
 void guestmem_zero_folio(struct folio *folio);
 int guestmem_map_order(struct guestmem_inode *gi, struct folio *folio,
 		       pgoff_t index);
+bool guestmem_is_private(const struct guestmem_inode *gi, pgoff_t index);
 int guestmem_allocate(struct guestmem_inode *gi, pgoff_t start, pgoff_t end);
 int guestmem_change(struct guestmem_change *c);
 int guestmem_punch_hole(struct guestmem_inode *gi, pgoff_t start, pgoff_t end);
@@ -362,19 +405,36 @@ void guestmem_stat(struct guestmem_inode *gi, struct kstat *stat);
 void guestmem_show(struct guestmem_inode *gi, struct seq_file *m);
 
 /**
- * guestmem_is_private() - may only the guest touch a page?
- * @gi: file.
- * @index: page.
+ * guestmem_for_each_run() - the pages that a change alters
+ * @run: struct guestmem_range that is set to each run of such pages in turn.
+ * @c: change.
+ * @range: struct guestmem_range to look at: all of @c, or its step.
  *
- * A file has one state today, the one it was created with, holes included.
- * Any context.
- *
- * Return: true if the page is private, false if the host may map it.
+ * Pages that have the state of the target already are in no run, and all pages
+ * are in one if the target is GUESTMEM_ABSENT.  invalidate_lock is held, and the
+ * state of the range has not been changed yet.
  */
-static inline bool guestmem_is_private(const struct guestmem_inode *gi,
-				       pgoff_t index)
+#define guestmem_for_each_run(run, c, range)					\
+	for ((run) = guestmem_next_run(c, (range).start, (range).end);		\
+	     (run).start < (run).end;						\
+	     (run) = guestmem_next_run(c, (run).end, (range).end))
+
+/**
+ * guestmem_step_block() - the block that a step of a change is in
+ * @c: change.
+ *
+ * Return: the whole block, also where it reaches beyond the end of the file; the
+ * step itself on an allocator without blocks.
+ */
+static inline struct guestmem_range
+guestmem_step_block(const struct guestmem_change *c)
 {
-	return !gi->init_shared;
+	pgoff_t unit = 1UL << c->gi->geo.block_order;
+
+	return (struct guestmem_range) {
+		.start	= round_down(c->step.start, unit),
+		.end	= round_up(c->step.end, unit),
+	};
 }
 
 /**

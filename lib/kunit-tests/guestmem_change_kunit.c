@@ -12,6 +12,9 @@ static const enum guestmem_target targets[] = {
 	GUESTMEM_PRIVATE, GUESTMEM_SHARED, GUESTMEM_ABSENT,
 };
 
+/* Of eight pages each: none shared, all, every other, halves, islands. */
+static const u8 patterns[] = { 0x00, 0xff, 0x55, 0xf0, 0x7e, 0x99 };
+
 /* Ranges of a file in all positions to the borders of its blocks. */
 static pgoff_t range_end(struct kunit *test, pgoff_t start, unsigned int blocks)
 {
@@ -25,7 +28,7 @@ static void expect_change(struct kunit *test, enum guestmem_target target,
 {
 	gmt_log_clear(test);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, target, start, end, NULL), 0);
-	gmt_expect_done(test, start, end);
+	gmt_expect_done(test, target, start, end);
 }
 
 /*
@@ -36,14 +39,17 @@ static void phases_of_whole_file(struct kunit *test)
 {
 	for (int i = 0; i < ARRAY_SIZE(targets); i++) {
 		gmt_allocate_all(test);
+		gmt_oppose(test, targets[i]);
 		expect_change(test, targets[i], 0, gmt(test)->allocator->pages);
 	}
 }
 
 static void phases_of_empty_file(struct kunit *test)
 {
-	for (int i = 0; i < ARRAY_SIZE(targets); i++)
+	for (int i = 0; i < ARRAY_SIZE(targets); i++) {
+		gmt_oppose(test, targets[i]);
 		expect_change(test, targets[i], 0, gmt(test)->allocator->pages);
+	}
 	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, 0);
 }
 
@@ -51,9 +57,88 @@ static void phases_of_any_range(struct kunit *test)
 {
 	gmt_allocate_all(test);
 	for (pgoff_t start = 0; start < gmt(test)->allocator->pages; start++)
-		for (unsigned int blocks = 0; blocks < 3; blocks++)
+		for (unsigned int blocks = 0; blocks < 3; blocks++) {
 			expect_change(test, GUESTMEM_SHARED, start,
 				      range_end(test, start, blocks));
+			expect_change(test, GUESTMEM_PRIVATE, start,
+				      range_end(test, start, blocks));
+		}
+	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
+}
+
+/* What has the state already is in no step, or in no run of one. */
+static void phases_of_mixed_range(struct kunit *test)
+{
+	static const enum guestmem_target both[] = { GUESTMEM_PRIVATE, GUESTMEM_SHARED };
+	pgoff_t pages = gmt(test)->allocator->pages;
+
+	gmt_allocate_all(test);
+	for (int i = 0; i < ARRAY_SIZE(patterns) * ARRAY_SIZE(both); i++)
+		for (pgoff_t start = 0; start < pages; start += 5 * GMT_STRIDE)
+			for (unsigned int blocks = 0; blocks < 3; blocks++) {
+				gmt_share_by(test, patterns[i / 2]);
+				expect_change(test, both[i % 2], start,
+					      range_end(test, start, blocks));
+			}
+}
+
+/* Not even with something to reserve, or with someone who holds its pages. */
+static void same_state_is_not_touched(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	struct guestmem_inode *gi = gmt(test)->gi;
+	struct folio *folio;
+
+	gmt_allocate_all(test);
+	folio = gmt_get(test, 2);
+	folio_get(folio);
+	mock_fail(MOCK_PREPARE, 0, -ENOMEM);
+	KUNIT_EXPECT_EQ(test, gmt_change(gi, GUESTMEM_PRIVATE, 0, pages, NULL), 0);
+	KUNIT_EXPECT_EQ(test, gmt_change(gi, GUESTMEM_PRIVATE, 1, 3, NULL), 0);
+	KUNIT_EXPECT_STREQ(test, gmt_log(test), "");
+
+	mock_fail(MOCK_PREPARE, 0, 0);
+	gmt_oppose(test, GUESTMEM_PRIVATE);
+	mock_fail(MOCK_PREPARE, 0, -ENOMEM);
+	KUNIT_EXPECT_EQ(test, gmt_change(gi, GUESTMEM_SHARED, 0, pages, NULL), 0);
+	KUNIT_EXPECT_EQ(test, gmt_change(gi, GUESTMEM_SHARED, 2, pages, NULL), 0);
+	KUNIT_EXPECT_STREQ(test, gmt_log(test), "");
+	folio_put(folio);
+}
+
+/*
+ * States of holes
+ */
+
+static void hole_keeps_its_state(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+
+	for (int i = 0; i < ARRAY_SIZE(patterns); i++) {
+		gmt_allocate_all(test);
+		gmt_share_by(test, patterns[i]);
+		KUNIT_EXPECT_EQ(test, guestmem_punch_hole(gmt(test)->gi, 0, pages), 0);
+		gmt_expect_states(test, GUESTMEM_ABSENT, 0, 0);
+	}
+}
+
+static void hole_changes_its_state(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+
+	for (int i = 0; i < ARRAY_SIZE(patterns); i++) {
+		gmt_share_by(test, patterns[i]);
+		expect_change(test, GUESTMEM_SHARED, 1, pages - 1);
+		expect_change(test, GUESTMEM_PRIVATE, 2, pages);
+	}
+	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, 0);
+}
+
+static void allocation_keeps_the_state(struct kunit *test)
+{
+	gmt_share_by(test, 0x35);
+	gmt_allocate_all(test);
+	gmt_expect_states(test, GUESTMEM_ABSENT, 0, 0);
 }
 
 /* To another state, not to another content. */
@@ -66,8 +151,9 @@ static void change_keeps_folios(struct kunit *test)
 	folio = gmt_get(test, 1);
 	gmt_fill(folio, 0x3c);
 
-	expect_change(test, GUESTMEM_PRIVATE, 0, pages);
 	expect_change(test, GUESTMEM_SHARED, 0, pages);
+	KUNIT_EXPECT_TRUE(test, gmt_filled(folio, 0x3c));
+	expect_change(test, GUESTMEM_PRIVATE, 0, pages);
 	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
 	KUNIT_EXPECT_PTR_EQ(test, gmt_get(test, 1), folio);
 	KUNIT_EXPECT_TRUE(test, gmt_filled(folio, 0x3c));
@@ -109,6 +195,7 @@ static void expect_untouched(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
 	KUNIT_EXPECT_STREQ(test, mock_log_text(&mock_inode(gmt(test)->gi)->folios), "");
 	KUNIT_EXPECT_EQ(test, atomic_read(&mock.plans), 0);
+	gmt_expect_states(test, GUESTMEM_ABSENT, 0, 0);
 }
 
 /* Neither the client nor another phase hears of it. */
@@ -126,7 +213,7 @@ static void prepare_failure_changes_nothing(struct kunit *test)
 		int want_err = errors[i % ARRAY_SIZE(errors)];
 		pgoff_t err_index = 77;
 
-		gmt_log_clear(test);
+		gmt_oppose(test, targets[i / ARRAY_SIZE(errors)]);
 		mock_fail(MOCK_PREPARE, 0, want_err);
 		KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, targets[i / ARRAY_SIZE(errors)],
 						 1, pages, &err_index), want_err);
@@ -142,10 +229,10 @@ static void expect_refusal_in_step(struct kunit *test, enum guestmem_target targ
 	pgoff_t pages = gmt(test)->allocator->pages;
 	pgoff_t err_index = 77;
 
-	gmt_log_clear(test);
+	gmt_oppose(test, target);
 	mock_fail(MOCK_FREEZE, step, want);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, target, 1, pages, &err_index), want);
-	gmt_expect_refused(test, 1, pages, step);
+	gmt_expect_refused(test, target, 1, pages, step);
 	KUNIT_EXPECT_EQ(test, err_index,
 			step ? step << gmt(test)->allocator->block_order : 1);
 	KUNIT_EXPECT_EQ(test, atomic_read(&mock.plans), 0);
@@ -154,14 +241,15 @@ static void expect_refusal_in_step(struct kunit *test, enum guestmem_target targ
 /* The steps before it are done, the others are cancelled all at once. */
 static void freeze_failure_in_every_step(struct kunit *test)
 {
-	unsigned int steps = gmt_nr_steps(test, 1, gmt(test)->allocator->pages);
+	unsigned int steps = gmt_nr_steps(test, GUESTMEM_SHARED, 1,
+					  gmt(test)->allocator->pages);
 
 	gmt_allocate_all(test);
 	for (unsigned int step = 0; step < steps; step++) {
 		expect_refusal_in_step(test, GUESTMEM_SHARED, step, -EAGAIN);
 		expect_refusal_in_step(test, GUESTMEM_PRIVATE, step, -EHWPOISON);
 	}
-	expect_untouched(test);
+	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
 }
 
 /* Half a request may be done, half a block may not. */
@@ -171,7 +259,7 @@ static void refused_hole_leaves_its_block_whole(struct kunit *test)
 	pgoff_t block = 1UL << allocator->block_order;
 	struct guestmem_inode *gi = gmt(test)->gi;
 
-	if (gmt_nr_steps(test, 0, allocator->pages) < 2)
+	if (gmt_nr_steps(test, GUESTMEM_ABSENT, 0, allocator->pages) < 2)
 		return;
 
 	gmt_allocate_all(test);
@@ -203,18 +291,20 @@ static void signal_does_not_stop_a_step(struct kunit *test)
 			  gmt(test)->allocator->pages);
 
 	gmt_allocate_all(test);
-	mock.on_phase = signal_in_commit;
 	for (int i = 0; i < ARRAY_SIZE(targets); i++) {
+		gmt_oppose(test, targets[i]);
+		mock.on_phase = signal_in_commit;
 		gmt_signal();
 		expect_change(test, targets[i], 0, end);
 		gmt_signal_clear();
+		mock.on_phase = NULL;
 	}
 }
 
 static void signal_stops_between_blocks(struct kunit *test)
 {
 	pgoff_t pages = gmt(test)->allocator->pages;
-	bool blocks = gmt_nr_steps(test, 1, pages) > 1;
+	bool blocks = gmt_nr_steps(test, GUESTMEM_SHARED, 1, pages) > 1;
 	int err;
 
 	gmt_allocate_all(test);
@@ -223,8 +313,9 @@ static void signal_stops_between_blocks(struct kunit *test)
 	gmt_signal_clear();
 
 	KUNIT_EXPECT_EQ(test, err, blocks ? -EINTR : 0);
-	gmt_expect_stopped(test, 1, pages, blocks ? 1 : UINT_MAX);
+	gmt_expect_stopped(test, GUESTMEM_SHARED, 1, pages, blocks ? 1 : UINT_MAX);
 
+	/* Whoever repeats the same range comes to the end. */
 	mock.on_phase = NULL;
 	expect_change(test, GUESTMEM_SHARED, 1, pages);
 }
@@ -232,7 +323,7 @@ static void signal_stops_between_blocks(struct kunit *test)
 static void signal_before_a_change_lets_one_block_pass(struct kunit *test)
 {
 	pgoff_t pages = gmt(test)->allocator->pages;
-	bool blocks = gmt_nr_steps(test, 0, pages) > 1;
+	bool blocks = gmt_nr_steps(test, GUESTMEM_ABSENT, 0, pages) > 1;
 	int err;
 
 	gmt_signal();
@@ -240,13 +331,18 @@ static void signal_before_a_change_lets_one_block_pass(struct kunit *test)
 	gmt_signal_clear();
 
 	KUNIT_EXPECT_EQ(test, err, blocks ? -EINTR : 0);
-	gmt_expect_stopped(test, 0, pages, blocks ? 1 : UINT_MAX);
+	gmt_expect_stopped(test, GUESTMEM_ABSENT, 0, pages, blocks ? 1 : UINT_MAX);
 }
 
 static struct kunit_case change_cases[] = {
 	KUNIT_CASE_PARAM(phases_of_whole_file, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(phases_of_empty_file, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(phases_of_any_range, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(phases_of_mixed_range, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(same_state_is_not_touched, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(hole_keeps_its_state, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(hole_changes_its_state, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(allocation_keeps_the_state, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(change_keeps_folios, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(change_refuses_empty_range, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(hole_is_reclaimed_before_it_is_freed, gmt_mock_gen_params),

@@ -1,229 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The n-th allocation fails, for every n: just that one, or it and all that
- * follow.  The latter is what gets through to a caller that has a second try.
- *
- * The counter is the task's own, so that nobody else suffers.  But what it
- * counts are only allocations that failslab and fail_page_alloc look at, and
- * those are none of ours until their switches are set: they live in debugfs,
- * whose inodes point to them.
+ * What a failure of each allocation leaves of a file, a folio, a change
  */
-#include <linux/dcache.h>
-#include <linux/debugfs.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
 #include <linux/string.h>
 
-#include "guestmem_test_lib.h"
-
-enum alloc_kind {
-	KIND_SLAB,
-	KIND_PAGE,
-	KINDS
-};
-
-static const char * const kind_names[] = { "slab", "page" };
-
-enum spell {
-	SPELL_ONCE,
-	SPELL_FOR_EVER,
-	SPELLS
-};
-
-static const char * const spell_names[] = { "once", "for ever" };
-
-/*
- * The switches
- */
-
-enum width {
-	WIDTH_BOOL,
-	WIDTH_U32,
-	WIDTH_ULONG,
-};
-
-static const struct knob {
-	const char *dir;
-	const char *file;
-	enum width width;
-	/* For each kind: what makes exactly the allocations of the kind fail. */
-	unsigned long value[KINDS];
-} knobs[] = {
-	{ "failslab", "ignore-gfp-wait", WIDTH_BOOL, { false, true } },
-	/* No cache is marked: that switches it off. */
-	{ "failslab", "cache-filter", WIDTH_BOOL, { false, true } },
-	{ "failslab", "verbose", WIDTH_ULONG, { 0, 0 } },
-	{ "failslab", "task-filter", WIDTH_BOOL, { true, true } },
-	{ "failslab", "times", WIDTH_U32, { -1, -1 } },
-	{ "failslab", "probability", WIDTH_ULONG, { 100, 100 } },
-	{ "fail_page_alloc", "ignore-gfp-wait", WIDTH_BOOL, { true, false } },
-	{ "fail_page_alloc", "ignore-gfp-highmem", WIDTH_BOOL, { true, false } },
-	{ "fail_page_alloc", "min-order", WIDTH_U32, { 255, 0 } },
-	{ "fail_page_alloc", "verbose", WIDTH_ULONG, { 0, 0 } },
-	{ "fail_page_alloc", "task-filter", WIDTH_BOOL, { true, true } },
-	{ "fail_page_alloc", "times", WIDTH_U32, { -1, -1 } },
-	{ "fail_page_alloc", "probability", WIDTH_ULONG, { 100, 100 } },
-};
-
-static unsigned long knobs_saved[ARRAY_SIZE(knobs)];
-
-static void *knob_pointer(const struct knob *knob)
-{
-	struct dentry *dir = debugfs_lookup(knob->dir, NULL);
-	struct dentry *file = NULL;
-	void *pointer = NULL;
-
-	if (!IS_ERR_OR_NULL(dir))
-		file = debugfs_lookup(knob->file, dir);
-	if (!IS_ERR_OR_NULL(file))
-		pointer = d_inode(file)->i_private;
-
-	/* Both stay: nobody removes them. */
-	dput(file);
-	dput(dir);
-	return pointer;
-}
-
-static unsigned long knob_read(const struct knob *knob)
-{
-	void *pointer = knob_pointer(knob);
-
-	switch (knob->width) {
-	case WIDTH_BOOL:
-		return *(bool *)pointer;
-	case WIDTH_U32:
-		return *(u32 *)pointer;
-	default:
-		return *(unsigned long *)pointer;
-	}
-}
-
-static void knob_write(const struct knob *knob, unsigned long value)
-{
-	void *pointer = knob_pointer(knob);
-
-	switch (knob->width) {
-	case WIDTH_BOOL:
-		*(bool *)pointer = value;
-		break;
-	case WIDTH_U32:
-		*(u32 *)pointer = value;
-		break;
-	default:
-		*(unsigned long *)pointer = value;
-	}
-}
-
-static int fail_nth_suite_init(struct kunit_suite *suite)
-{
-	for (int i = 0; i < ARRAY_SIZE(knobs); i++) {
-		if (!knob_pointer(&knobs[i]))
-			return -ENOENT;
-		knobs_saved[i] = knob_read(&knobs[i]);
-	}
-
-	return gmt_suite_init(suite);
-}
-
-static void turn_knobs(enum alloc_kind kind)
-{
-	for (int i = 0; i < ARRAY_SIZE(knobs); i++)
-		knob_write(&knobs[i], knobs[i].value[kind]);
-}
-
-static void restore_knobs(void)
-{
-	for (int i = 0; i < ARRAY_SIZE(knobs); i++)
-		knob_write(&knobs[i], knobs_saved[i]);
-}
-
-/*
- * The loop
- */
-
-/* More allocations than anything here makes. */
-#define MANY	10000
-
-/**
- * struct operation - something that allocates
- * @prepare: brings about the state that @run starts from; may be NULL.
- * @run: allocates, with failures.
- * @check_failed: the state is what it was before @run.
- * @undo: of what @run did when it succeeded.
- */
-struct operation {
-	void (*prepare)(struct kunit *test);
-	int (*run)(struct kunit *test);
-	void (*check_failed)(struct kunit *test);
-	void (*undo)(struct kunit *test);
-};
-
-/*
- * Runs with a failure in allocation @nth; false if there were not as many.  When
- * the count is down to 0, the task's other mark decides about those that follow.
- */
-static bool run_with_failure(struct kunit *test, const struct operation *op,
-			     enum alloc_kind kind, enum spell spell,
-			     unsigned int nth, int *err)
-{
-	bool injected;
-
-	turn_knobs(kind);
-	current->make_it_fail = spell == SPELL_FOR_EVER;
-	current->fail_nth = nth;
-	*err = op->run(test);
-	injected = !current->fail_nth;
-	current->fail_nth = 0;
-	current->make_it_fail = 0;
-	restore_knobs();
-	return injected;
-}
-
-/* How often it was made to fail. */
-static unsigned int fail_every_allocation(struct kunit *test, const char *name,
-					  const struct operation *op, enum alloc_kind kind,
-					  enum spell spell)
-{
-	unsigned int nth, refused = 0;
-	bool injected = true;
-	int err = 0;
-
-	for (nth = 1; injected && nth < MANY; nth++) {
-		if (op->prepare)
-			op->prepare(test);
-
-		injected = run_with_failure(test, op, kind, spell, nth, &err);
-		if (!err) {
-			op->undo(test);
-			continue;
-		}
-
-		KUNIT_EXPECT_TRUE_MSG(test, injected, "fails without a failure: %d", err);
-		KUNIT_EXPECT_EQ_MSG(test, err, -ENOMEM, "%s %u", kind_names[kind], nth);
-		op->check_failed(test);
-		refused++;
-	}
-
-	/* The last round had nothing left to fail. */
-	KUNIT_EXPECT_FALSE(test, injected);
-	KUNIT_EXPECT_EQ(test, err, 0);
-	nth -= 2;
-	kunit_info(test, "%s: %s, %s: %u failures injected, %u refused\n",
-		   name, kind_names[kind], spell_names[spell], nth, refused);
-	return nth;
-}
-
-/* Once and for ever; how often in all. */
-static unsigned int fail_in_every_way(struct kunit *test, const char *name,
-				      const struct operation *op, enum alloc_kind kind)
-{
-	unsigned int injected = 0;
-
-	for (enum spell spell = 0; spell < SPELLS; spell++)
-		injected += fail_every_allocation(test, name, op, kind, spell);
-	return injected;
-}
+#include "guestmem_fail_nth.h"
 
 /*
  * Setup
@@ -320,33 +104,70 @@ static void get_folio(struct kunit *test)
 
 	open_large_file(test);
 	KUNIT_EXPECT_GT(test, fail_in_every_way(test, "get_folio", &op, KIND_SLAB), 0);
-	KUNIT_EXPECT_GT(test, fail_in_every_way(test, "get_folio", &op, KIND_PAGE), 0);
+	KUNIT_EXPECT_EQ(test, fail_in_every_way(test, "get_folio", &op, KIND_PAGE) > 0,
+			!gmt(test)->allocator->pool);
 }
 
 /*
  * Changes
  */
 
+static void *folios_before[GMT_PAGES];
+
+static void note_folios(struct kunit *test)
+{
+	for (pgoff_t index = 0; index < GMT_PAGES; index++)
+		folios_before[index] = xa_load(&gmt(test)->gi->mapping->i_pages, index);
+}
+
+static void expect_same_folios(struct kunit *test)
+{
+	for (pgoff_t index = 0; index < GMT_PAGES; index++)
+		KUNIT_EXPECT_PTR_EQ(test, xa_load(&gmt(test)->gi->mapping->i_pages, index),
+				    folios_before[index]);
+}
+
+/* Pages of both states, so that there is something to do for each target. */
 static void fill_file(struct kunit *test)
 {
 	gmt_allocate_all(test);
-	gmt_log_clear(test);
+	gmt_share_by(test, 0xa5);
+	note_folios(test);
+}
+
+/* The first page that the change is about, and the one that it was refused at. */
+static pgoff_t first_page, refused_at;
+
+static int run_change(struct kunit *test, enum guestmem_target target)
+{
+	/* By the pattern above. */
+	first_page = target == GUESTMEM_SHARED ? 1 : 0;
+	refused_at = ULONG_MAX;
+	return gmt_change(gmt(test)->gi, target, 0, gmt(test)->allocator->pages, &refused_at);
 }
 
 static int run_punch(struct kunit *test)
 {
-	return gmt_punch(test, 0, gmt(test)->allocator->pages);
+	return run_change(test, GUESTMEM_ABSENT);
 }
 
 static int run_private(struct kunit *test)
 {
-	return gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, gmt(test)->allocator->pages,
-			  NULL);
+	return run_change(test, GUESTMEM_PRIVATE);
 }
 
-static void check_full(struct kunit *test)
+static int run_shared(struct kunit *test)
 {
+	return run_change(test, GUESTMEM_SHARED);
+}
+
+/* Folios, states, reservations, guests: all as if nobody had asked. */
+static void check_unchanged(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, refused_at, first_page);
 	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
+	expect_same_folios(test);
+	gmt_expect_states(test, GUESTMEM_ABSENT, 0, 0);
 	KUNIT_EXPECT_NULL_MSG(test, strstr(gmt_log(test), "begin"),
 			      "the guest lost pages for nothing");
 	KUNIT_EXPECT_EQ(test, atomic_read(&mock.plans), 0);
@@ -354,24 +175,34 @@ static void check_full(struct kunit *test)
 
 static void check_punched(struct kunit *test)
 {
+	gmt_expect_done(test, GUESTMEM_ABSENT, 0, gmt(test)->allocator->pages);
 	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, 0);
 }
 
 static void check_private(struct kunit *test)
 {
-	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
+	gmt_expect_done(test, GUESTMEM_PRIVATE, 0, gmt(test)->allocator->pages);
+	expect_same_folios(test);
 }
 
-static void expect_change_failures(struct kunit *test, const char *name,
-				   const struct operation *op)
+static void check_shared(struct kunit *test)
 {
-	unsigned int slab = fail_in_every_way(test, name, op, KIND_SLAB);
+	gmt_expect_done(test, GUESTMEM_SHARED, 0, gmt(test)->allocator->pages);
+	expect_same_folios(test);
+}
 
-	/* The 4K allocator reserves nothing, the mock its plan. */
-	if (gmt(test)->allocator->mock)
-		KUNIT_EXPECT_GT(test, slab, 0);
+/* The core reserves what it needs to store @states, the mock its plan. */
+static void expect_change_failures(struct kunit *test, const char *name,
+				   const struct operation *op, unsigned int states)
+{
+	unsigned int allocations = states + gmt(test)->allocator->mock;
+	unsigned int injected = fail_in_every_way(test, name, op, KIND_SLAB);
+
+	/* kmemleak takes notes of each allocation, and can do without. */
+	if (IS_ENABLED(CONFIG_DEBUG_KMEMLEAK))
+		KUNIT_EXPECT_GE(test, injected, allocations * SPELLS);
 	else
-		KUNIT_EXPECT_EQ(test, slab, 0);
+		KUNIT_EXPECT_EQ(test, injected, allocations * SPELLS);
 	KUNIT_EXPECT_EQ(test, fail_in_every_way(test, name, op, KIND_PAGE), 0);
 }
 
@@ -380,11 +211,11 @@ static void punch(struct kunit *test)
 	static const struct operation op = {
 		.prepare = fill_file,
 		.run = run_punch,
-		.check_failed = check_full,
+		.check_failed = check_unchanged,
 		.undo = check_punched,
 	};
 
-	expect_change_failures(test, "punch", &op);
+	expect_change_failures(test, "punch", &op, 0);
 }
 
 static void change_to_private(struct kunit *test)
@@ -392,14 +223,26 @@ static void change_to_private(struct kunit *test)
 	static const struct operation op = {
 		.prepare = fill_file,
 		.run = run_private,
-		.check_failed = check_full,
+		.check_failed = check_unchanged,
 		.undo = check_private,
 	};
 
-	expect_change_failures(test, "private", &op);
+	expect_change_failures(test, "private", &op, 1);
 }
 
-/* Allocations that the task has left until one fails, at the first freeze. */
+static void change_to_shared(struct kunit *test)
+{
+	static const struct operation op = {
+		.prepare = fill_file,
+		.run = run_shared,
+		.check_failed = check_unchanged,
+		.undo = check_shared,
+	};
+
+	expect_change_failures(test, "shared", &op, 1);
+}
+
+/* Allocations that the task has left until one fails, where the first step cannot any more. */
 static unsigned int left_at_freeze;
 
 static void count_at_freeze(struct guestmem_change *c, const char *phase)
@@ -408,32 +251,39 @@ static void count_at_freeze(struct guestmem_change *c, const char *phase)
 		left_at_freeze = current->fail_nth;
 }
 
-static unsigned int allocations_after_freeze(struct kunit *test, enum alloc_kind kind)
+static void count_at_begin(struct guestmem_change *c)
+{
+	if (!left_at_freeze)
+		left_at_freeze = current->fail_nth;
+}
+
+static unsigned int allocations_after_freeze(struct kunit *test,
+					     int (*run)(struct kunit *test),
+					     enum alloc_kind kind)
 {
 	unsigned int left;
-	int err;
 
 	fill_file(test);
-	left_at_freeze = gmt(test)->allocator->mock ? 0 : MANY;
+	left_at_freeze = 0;
 	mock.on_phase = count_at_freeze;
-
-	turn_knobs(kind);
-	current->fail_nth = MANY;
-	err = run_punch(test);
-	left = current->fail_nth;
-	current->fail_nth = 0;
-	restore_knobs();
+	mock_inode(gmt(test)->gi)->on_begin = count_at_begin;
+	left = allocations_left(test, run, kind);
 	mock.on_phase = NULL;
 
-	KUNIT_EXPECT_EQ(test, err, 0);
+	KUNIT_EXPECT_NE(test, left_at_freeze, 0);
 	return left_at_freeze - left;
 }
 
 /* Past the point of no return nothing may fail, so nothing may allocate. */
 static void nothing_allocates_after_freeze(struct kunit *test)
 {
-	KUNIT_EXPECT_EQ(test, allocations_after_freeze(test, KIND_SLAB), 0);
-	KUNIT_EXPECT_EQ(test, allocations_after_freeze(test, KIND_PAGE), 0);
+	static int (* const runs[])(struct kunit *test) = {
+		run_private, run_shared, run_punch,
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(runs) * KINDS; i++)
+		KUNIT_EXPECT_EQ(test, allocations_after_freeze(test, runs[i / KINDS], i % KINDS),
+				0);
 }
 
 static struct kunit_case fail_nth_cases[] = {
@@ -441,6 +291,7 @@ static struct kunit_case fail_nth_cases[] = {
 	KUNIT_CASE_PARAM(get_folio, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(punch, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(change_to_private, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(change_to_shared, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(nothing_allocates_after_freeze, gmt_all_gen_params),
 	{}
 };

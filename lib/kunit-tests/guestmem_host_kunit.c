@@ -162,9 +162,69 @@ static void private_unmaps_the_range_and_no_more(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, gmt_filled(folio, 0x42));
 }
 
+static int make(struct kunit *test, enum guestmem_target target, pgoff_t start, pgoff_t end)
+{
+	return gmt_change(gmt(test)->gi, target, start, end, NULL);
+}
+
+/* What the guest or the host has written is there for the other to read. */
+static void host_gets_page_back_with_its_contents(struct kunit *test)
+{
+	struct folio *folio = map_page(test, 3);
+
+	gmt_fill(folio, 0x42);
+	KUNIT_EXPECT_EQ(test, make(test, GUESTMEM_PRIVATE, 3, 4), 0);
+	KUNIT_EXPECT_EQ(test, host_touch(gmt(test)->data, 3), -EFAULT);
+	gmt_fill(folio, 0x43);
+	KUNIT_EXPECT_EQ(test, make(test, GUESTMEM_SHARED, 3, 4), 0);
+	KUNIT_EXPECT_FALSE_MSG(test, folio_mapped(folio), "mapped without a fault");
+	KUNIT_EXPECT_PTR_EQ(test, map_page(test, 3), folio);
+	KUNIT_EXPECT_TRUE(test, gmt_filled(folio, 0x43));
+}
+
+static void host_is_refused_private_pages_only(struct kunit *test)
+{
+	static const u8 patterns[] = { 0x00, 0xff, 0x55, 0x99 };
+
+	for (int i = 0; i < ARRAY_SIZE(patterns); i++) {
+		gmt_share_by(test, patterns[i]);
+		for (pgoff_t index = 0; index < gmt(test)->allocator->pages; index++)
+			KUNIT_EXPECT_EQ_MSG(test, host_touch(gmt(test)->data, index),
+					    patterns[i] & BIT(index % 8) ? 0 : -EFAULT,
+					    "page %lu", index);
+	}
+}
+
+/* A hole that is private stays refused: a fault there would allocate. */
+static void host_is_refused_private_holes(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+
+	map_page(test, 1);
+	KUNIT_EXPECT_EQ(test, make(test, GUESTMEM_PRIVATE, 0, pages), 0);
+	KUNIT_EXPECT_EQ(test, gmt_punch(test, 0, pages), 0);
+	KUNIT_EXPECT_EQ(test, host_touch(gmt(test)->data, 1), -EFAULT);
+	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, 0);
+}
+
+/* Its mapping is gone, its state is not: the host comes back by a fault. */
+static void host_comes_back_after_a_refusal(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	struct folio *folio = map_page(test, 1);
+
+	folio_get(folio);
+	KUNIT_EXPECT_EQ(test, make(test, GUESTMEM_PRIVATE, 0, pages), -EAGAIN);
+	folio_put(folio);
+	gmt_expect_states(test, GUESTMEM_ABSENT, 0, 0);
+	KUNIT_EXPECT_PTR_EQ(test, map_page(test, 1), folio);
+}
+
 static void shared_stays_mapped(struct kunit *test)
 {
 	struct folio *folio = map_page(test, 1);
+
+	KUNIT_EXPECT_EQ(test, make(test, GUESTMEM_PRIVATE, 2, 5), 0);
 
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 0,
 					 gmt(test)->allocator->pages, NULL), 0);
@@ -278,6 +338,10 @@ static struct kunit_case host_cases[] = {
 	KUNIT_CASE_PARAM(host_sees_zeroes_then_the_page, single_gen_params),
 	KUNIT_CASE_PARAM(private_file_has_no_host_mapping, single_gen_params),
 	KUNIT_CASE_PARAM(private_unmaps_the_range_and_no_more, single_gen_params),
+	KUNIT_CASE_PARAM(host_gets_page_back_with_its_contents, single_gen_params),
+	KUNIT_CASE_PARAM(host_is_refused_private_pages_only, single_gen_params),
+	KUNIT_CASE_PARAM(host_is_refused_private_holes, single_gen_params),
+	KUNIT_CASE_PARAM(host_comes_back_after_a_refusal, single_gen_params),
 	KUNIT_CASE_PARAM(shared_stays_mapped, single_gen_params),
 	KUNIT_CASE_PARAM(hole_is_unmapped, single_gen_params),
 	KUNIT_CASE_PARAM(pinned_by_host_refuses_private, single_gen_params),

@@ -10,6 +10,7 @@
 #define _GUESTMEM_MOCK_H
 
 #include <linux/atomic.h>
+#include <linux/bitmap.h>
 #include <linux/fs.h>
 #include <linux/guestmem.h>
 #include <linux/seq_buf.h>
@@ -21,6 +22,8 @@ struct mock_log {
 	/* Held while an event is added. */
 	spinlock_t lock;
 	struct seq_buf text;
+	/* For a test of more events than fit. */
+	bool off;
 	char buffer[2048];
 };
 
@@ -31,6 +34,8 @@ const char *mock_log_text(struct mock_log *log);
 
 /* What @what says did not hold: the core, or a test, broke the contract. */
 bool mock_expect(bool ok, const char *what);
+void mock_expect_locked(struct guestmem_inode *gi, const char *what);
+void mock_expect_exclusive(struct guestmem_inode *gi, const char *what);
 unsigned int mock_breaches(void);
 
 /* The core's, for tests: all deferred work is done when it returns. */
@@ -40,16 +45,32 @@ void guestmem_flush_poison(void);
  * The client
  */
 
+/* Pages at the start of a file whose states the client keeps an eye on. */
+#define MOCK_WATCHED	128
+
+/**
+ * struct mock_watch - what the client has seen of a step since it began
+ * @change: what the step belongs to; NULL before begin and after end.
+ * @private: pages that were private when it began.
+ * @made_shared: pages that make_shared was called for.
+ */
+struct mock_watch {
+	struct guestmem_change *change;
+	DECLARE_BITMAP(private, MOCK_WATCHED);
+	DECLARE_BITMAP(made_shared, MOCK_WATCHED);
+};
+
 /**
  * struct mock_inode - a file of the client
  * @mem: its memory.
- * @phases: prepare, freeze, begin, commit, end, cancel of its changes, and what
- *	was invalidated outside of changes.  begin and end are the client's, the
- *	others the mock allocator's.
+ * @phases: prepare, freeze, begin, shared, commit, end, cancel of its changes,
+ *	and what was invalidated outside of changes.  begin, shared and end are
+ *	the client's, the others the mock allocator's.
  * @folios: reclaim (the client's) and free (the mock allocator's).
  * @on_fault: called in a host fault, with the folio locked and no other lock.
- * @data: for @on_fault.
- * @invalidating: between begin and end.
+ * @on_begin: called in invalidate_begin.
+ * @data: for the above.
+ * @watch: between begin and end.
  * @vfs_inode: the inode.
  */
 struct mock_inode {
@@ -57,8 +78,9 @@ struct mock_inode {
 	struct mock_log phases;
 	struct mock_log folios;
 	void (*on_fault)(struct mock_inode *inode);
+	void (*on_begin)(struct guestmem_change *c);
 	void *data;
-	struct guestmem_range invalidating;
+	struct mock_watch watch;
 	struct inode vfs_inode;
 };
 
@@ -101,6 +123,7 @@ enum mock_op {
  * @on_alloc: called in alloc_folio before a folio is allocated.
  * @on_free: called in free_folio.
  * @on_phase: called at the start of every phase of a change.
+ * @patient: a reference refuses a change to GUESTMEM_SHARED as well, if it stays.
  * @data: for the above.
  * @inodes: set up and not torn down.
  * @plans: prepared, and neither committed to the end nor cancelled.
@@ -115,6 +138,7 @@ struct mock_allocator {
 	void (*on_alloc)(struct guestmem_inode *gi, pgoff_t index);
 	void (*on_free)(struct guestmem_inode *gi, struct folio *folio);
 	void (*on_phase)(struct guestmem_change *c, const char *phase);
+	bool patient;
 	void *data;
 
 	atomic_t inodes;

@@ -58,23 +58,6 @@ static bool mock_fails(enum mock_op op)
 	return mock.fail_err && op == mock.fail_op && call == mock.fail_call;
 }
 
-/* A lock that can be taken shared is not held exclusively. */
-static void mock_expect_exclusive(struct guestmem_inode *gi, const char *what)
-{
-	struct rw_semaphore *lock = &gi->mapping->invalidate_lock;
-
-	if (!mock_expect(!down_read_trylock(lock), what))
-		up_read(lock);
-}
-
-static void mock_expect_shared(struct guestmem_inode *gi, const char *what)
-{
-	struct rw_semaphore *lock = &gi->mapping->invalidate_lock;
-
-	if (!mock_expect(!down_write_trylock(lock), what))
-		up_write(lock);
-}
-
 /*
  * Life of a file
  */
@@ -177,7 +160,7 @@ static struct folio *mock_alloc_folio(struct guestmem_inode *gi, pgoff_t index,
 	unsigned long block = (index >> gi->geo.block_order) % BITS_PER_LONG;
 	struct folio *folio;
 
-	mock_expect_shared(gi, "alloc_folio without invalidate_lock");
+	mock_expect_locked(gi, "alloc_folio without invalidate_lock");
 	if (gi->geo.block_order)
 		mock_expect(!test_and_set_bit(block, &reservation->allocating),
 			    "alloc_folio twice at a time for one block");
@@ -222,7 +205,8 @@ static int mock_map_order(struct guestmem_inode *gi, struct folio *folio,
 	return folio_order(folio);
 }
 
-static int mock_error_folio(struct guestmem_inode *gi, struct folio *folio)
+static int mock_error_folio(struct guestmem_inode *gi, struct folio *folio,
+			    struct guestmem_range *bad)
 {
 	mock_expect(folio_test_locked(folio), "error_folio of an unlocked folio");
 	return MF_DELAYED;
@@ -241,10 +225,20 @@ static void mock_phase(struct guestmem_change *c, const char *phase, pgoff_t sta
 		mock.on_phase(c, phase);
 }
 
+/* A hole changes all of its pages, another change those that have the other state. */
+static bool mock_changes(const struct guestmem_change *c, pgoff_t index)
+{
+	return c->target == GUESTMEM_ABSENT ||
+	       guestmem_is_private(c->gi, index) == (c->target == GUESTMEM_SHARED);
+}
+
 /* Sharing gives the host more than it had; else nobody else may hold a page. */
 static int mock_judge(struct guestmem_change *c, struct guestmem_range range)
 {
-	return c->target == GUESTMEM_SHARED ? 0 : guestmem_expect_unpinned(c, range);
+	if (c->target == GUESTMEM_SHARED && !mock.patient)
+		return 0;
+
+	return guestmem_expect_unpinned(c, range);
 }
 
 static int mock_change_prepare(struct guestmem_change *c)
@@ -254,6 +248,8 @@ static int mock_change_prepare(struct guestmem_change *c)
 
 	mock_phase(c, "prepare", c->start, c->end);
 	mock_expect(!c->plan, "change_prepare with a plan of someone else");
+	mock_expect(mock_changes(c, c->start) && mock_changes(c, c->end - 1),
+		    "change_prepare of pages at the ends that do not change");
 
 	c->err_index = c->start;
 	if (mock_fails(MOCK_PREPARE))
@@ -281,9 +277,11 @@ static void mock_check_step(struct guestmem_change *c)
 	u8 order = c->gi->geo.block_order;
 
 	mock_expect(!plan->frozen, "two steps at a time");
-	mock_expect(c->step.start == plan->next, "a step that does not follow the one before");
+	mock_expect(c->step.start >= plan->next, "a step that does not follow the one before");
 	mock_expect(c->step.start < c->step.end && c->step.end <= c->end,
 		    "a step outside of the change");
+	mock_expect(mock_changes(c, c->step.start),
+		    "a step that begins with a page that does not change, or did before");
 	if (order)
 		mock_expect(c->step.start >> order == (c->step.end - 1) >> order,
 			    "a step in two blocks");
@@ -327,6 +325,9 @@ static void mock_change_commit(struct guestmem_change *c)
 	struct mock_plan *plan = c->plan;
 
 	mock_phase(c, "commit", c->step.start, c->step.end);
+	mock_expect(mock_inode(c->gi)->watch.change == c,
+		    "change_commit of pages that guests may map");
+	mock_expect(mock_changes(c, c->step.start), "the state is stored before change_commit");
 	mock_expect(plan->frozen, "change_commit without change_freeze");
 
 	if (c->target == GUESTMEM_ABSENT)
@@ -396,6 +397,7 @@ int mock_register(void)
 	mock.on_alloc = NULL;
 	mock.on_free = NULL;
 	mock.on_phase = NULL;
+	mock.patient = false;
 	mock.data = NULL;
 
 	err = guestmem_register(&mock_allocators[0]);

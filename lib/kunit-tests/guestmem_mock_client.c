@@ -13,6 +13,7 @@
 #include <linux/pseudo_fs.h>
 #include <linux/slab.h>
 
+#include "../../mm/guestmem/internal.h"
 #include "guestmem_mock.h"
 
 static atomic_t mock_breach_count;
@@ -46,6 +47,9 @@ void mock_log_add(struct mock_log *log, const char *event, pgoff_t start,
 {
 	bool full;
 
+	if (log->off)
+		return;
+
 	scoped_guard(spinlock, &log->lock) {
 		seq_buf_printf(&log->text, "%s:%lu-%lu ", event, start, end);
 		full = seq_buf_has_overflowed(&log->text);
@@ -76,7 +80,7 @@ static void mock_log_init(struct mock_log *log)
  */
 
 /* A lock that can be taken exclusively is not held by anybody. */
-static void mock_expect_locked(struct guestmem_inode *gi, const char *what)
+void mock_expect_locked(struct guestmem_inode *gi, const char *what)
 {
 	struct rw_semaphore *lock = &gi->mapping->invalidate_lock;
 
@@ -84,29 +88,126 @@ static void mock_expect_locked(struct guestmem_inode *gi, const char *what)
 		up_write(lock);
 }
 
-static void mock_invalidate_begin(struct guestmem_inode *gi, pgoff_t start,
-				  pgoff_t end)
+/* A lock that can be taken shared is not held exclusively. */
+void mock_expect_exclusive(struct guestmem_inode *gi, const char *what)
 {
-	struct guestmem_range *range = &mock_inode(gi)->invalidating;
+	struct rw_semaphore *lock = &gi->mapping->invalidate_lock;
 
-	mock_expect_locked(gi, "invalidate_begin without invalidate_lock");
-	mock_expect(start < end, "invalidate_begin of nothing");
-	mock_expect(!range->end, "invalidate_begin before invalidate_end");
-	range->start = start;
-	range->end = end;
-	mock_log_add(&mock_inode(gi)->phases, "begin", start, end);
+	if (!mock_expect(!down_read_trylock(lock), what))
+		up_read(lock);
 }
 
-static void mock_invalidate_end(struct guestmem_inode *gi, pgoff_t start,
-				pgoff_t end)
+static pgoff_t mock_watched(struct guestmem_inode *gi)
 {
-	struct guestmem_range *range = &mock_inode(gi)->invalidating;
+	return min(i_size_read(gi->mapping->host) >> PAGE_SHIFT, MOCK_WATCHED);
+}
 
-	mock_expect_locked(gi, "invalidate_end without invalidate_lock");
-	mock_expect(range->start == start && range->end == end,
-		    "invalidate_end of another range than invalidate_begin");
-	range->end = 0;
-	mock_log_add(&mock_inode(gi)->phases, "end", start, end);
+static void mock_note_private(struct guestmem_inode *gi, unsigned long *private)
+{
+	pgoff_t start, end, pages = mock_watched(gi);
+
+	bitmap_zero(private, MOCK_WATCHED);
+	for (start = 0; start < pages; start = end) {
+		end = min(guestmem_state_run(gi, start).end, pages);
+		if (guestmem_is_private(gi, start))
+			bitmap_set(private, start, end - start);
+	}
+}
+
+/* Set, in a bitmap of the pages that are watched, those of the step. */
+static void mock_set_step(const struct guestmem_change *c, unsigned long *pages)
+{
+	pgoff_t start = min(c->step.start, MOCK_WATCHED);
+
+	bitmap_set(pages, start, min(c->step.end, MOCK_WATCHED) - start);
+}
+
+static void mock_invalidate_begin(struct guestmem_change *c)
+{
+	struct mock_inode *mi = mock_inode(c->gi);
+
+	mock_expect_locked(c->gi, "invalidate_begin without invalidate_lock");
+	/* Poison, which may come at any time, knows no other target. */
+	if (c->target != GUESTMEM_ABSENT)
+		mock_expect_exclusive(c->gi, "invalidate_begin with invalidate_lock shared");
+	mock_expect(c->step.start < c->step.end, "invalidate_begin of nothing");
+	mock_expect(!mi->watch.change, "invalidate_begin before invalidate_end");
+
+	mi->watch.change = c;
+	mock_note_private(c->gi, mi->watch.private);
+	bitmap_zero(mi->watch.made_shared, MOCK_WATCHED);
+	mock_log_add(&mi->phases, "begin", c->step.start, c->step.end);
+	if (mi->on_begin)
+		mi->on_begin(c);
+}
+
+/* Private pages of the step became shared by way of make_shared, and no others. */
+static void mock_check_made_shared(const struct guestmem_change *c,
+				   const struct mock_watch *watch)
+{
+	DECLARE_BITMAP(due, MOCK_WATCHED) = {};
+
+	if (c->target == GUESTMEM_SHARED)
+		mock_set_step(c, due);
+	bitmap_and(due, due, watch->private, MOCK_WATCHED);
+	mock_expect(bitmap_equal(due, watch->made_shared, MOCK_WATCHED),
+		    "make_shared of too few pages, or of too many");
+}
+
+/* The pages of the step have the new state, all others the one they had. */
+static void mock_check_states(const struct guestmem_change *c,
+			      const struct mock_watch *watch)
+{
+	DECLARE_BITMAP(step, MOCK_WATCHED) = {};
+	DECLARE_BITMAP(due, MOCK_WATCHED);
+	DECLARE_BITMAP(now, MOCK_WATCHED);
+
+	mock_set_step(c, step);
+	bitmap_copy(due, watch->private, MOCK_WATCHED);
+	if (c->target == GUESTMEM_PRIVATE)
+		bitmap_or(due, due, step, MOCK_WATCHED);
+	else if (c->target == GUESTMEM_SHARED)
+		bitmap_andnot(due, due, step, MOCK_WATCHED);
+
+	mock_note_private(c->gi, now);
+	mock_expect(bitmap_equal(due, now, MOCK_WATCHED),
+		    "states at invalidate_end are not those of the change");
+}
+
+static void mock_invalidate_end(struct guestmem_change *c)
+{
+	struct mock_inode *mi = mock_inode(c->gi);
+
+	mock_expect_locked(c->gi, "invalidate_end without invalidate_lock");
+	if (!mock_expect(mi->watch.change == c, "invalidate_end without invalidate_begin"))
+		return;
+
+	mock_check_made_shared(c, &mi->watch);
+	mock_check_states(c, &mi->watch);
+	mi->watch.change = NULL;
+	mock_log_add(&mi->phases, "end", c->step.start, c->step.end);
+}
+
+/* Once for each run of private pages, which the guests have lost and the file has not. */
+static void mock_make_shared(struct guestmem_inode *gi, pgoff_t start, pgoff_t end)
+{
+	struct mock_watch *watch = &mock_inode(gi)->watch;
+	const struct guestmem_change *c = watch->change;
+
+	mock_log_add(&mock_inode(gi)->phases, "shared", start, end);
+	if (!mock_expect(c, "make_shared of pages that guests may map"))
+		return;
+
+	mock_expect(c->target == GUESTMEM_SHARED, "make_shared for another target");
+	mock_expect(start < end && c->step.start <= start && end <= c->step.end,
+		    "make_shared outside of the step");
+	mock_expect(guestmem_state_run(gi, start).end >= end, "make_shared of more than a run");
+	mock_expect(end == c->step.end || !guestmem_is_private(gi, end),
+		    "make_shared of half a run");
+	for (pgoff_t index = start; index < min(end, MOCK_WATCHED); index++)
+		mock_expect(test_bit(index, watch->private) &&
+			    !test_and_set_bit(index, watch->made_shared),
+			    "make_shared of a shared page");
 }
 
 static bool mock_evicting(struct guestmem_inode *gi)
@@ -130,6 +231,7 @@ static const struct guestmem_client_ops mock_client_ops = {
 	.owner			= THIS_MODULE,
 	.invalidate_begin	= mock_invalidate_begin,
 	.invalidate_end		= mock_invalidate_end,
+	.make_shared		= mock_make_shared,
 	.reclaim		= mock_reclaim,
 };
 

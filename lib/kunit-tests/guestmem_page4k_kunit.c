@@ -95,6 +95,7 @@ static void refusal_is_for_the_whole_request(struct kunit *test)
 	struct folio *folio;
 
 	gmt_allocate_all(test);
+	gmt_oppose(test, GUESTMEM_PRIVATE);
 	folio = gmt_get(test, PAGES - 1);
 	folio_get(folio);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, PAGES, &err_index),

@@ -2,6 +2,7 @@
 /*
  * Unexpected references: what they refuse, and what they must not
  */
+#include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -18,11 +19,11 @@ static void expect_refusal(struct kunit *test, enum guestmem_target target,
 	pgoff_t pages = gmt(test)->allocator->pages;
 	pgoff_t err_index = 77;
 
-	gmt_log_clear(test);
+	gmt_oppose(test, target);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, target, start, pages, &err_index),
 			-EAGAIN);
 	KUNIT_EXPECT_EQ(test, err_index, max(first, start));
-	gmt_expect_judged(test, start, pages);
+	gmt_expect_judged(test, target, start, pages);
 	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
 }
 
@@ -39,7 +40,9 @@ static void pin_refuses_private(struct kunit *test)
 		folio_put(folio);
 	}
 
+	gmt_oppose(test, GUESTMEM_PRIVATE);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 1, pages, NULL), 0);
+	gmt_expect_done(test, GUESTMEM_PRIVATE, 1, pages);
 	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, gmt_pages_rounded(test));
 }
 
@@ -99,11 +102,58 @@ static void pin_outside_does_not_matter(struct kunit *test)
 	folio_get(before);
 	folio_get(after);
 
+	gmt_oppose(test, GUESTMEM_PRIVATE);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, unit, 2 * unit,
 					 NULL), 0);
 	KUNIT_EXPECT_EQ(test, gmt_punch(test, unit, 2 * unit), 0);
 	folio_put(before);
 	folio_put(after);
+}
+
+/* Such a page is private, and stays so: nothing is asked of it. */
+static void pin_of_a_page_that_stays_does_not_matter(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	pgoff_t unit = gmt_folio_pages(test);
+	struct folio *folio;
+
+	gmt_allocate_all(test);
+	folio = gmt_get(test, unit);
+	folio_get(folio);
+	gmt_oppose(test, GUESTMEM_PRIVATE);
+	folio_put(folio);
+	KUNIT_ASSERT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, unit, 2 * unit,
+					 NULL), 0);
+	folio_get(folio);
+	gmt_log_clear(test);
+
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, pages, NULL), 0);
+	gmt_expect_done(test, GUESTMEM_PRIVATE, 0, pages);
+	folio_put(folio);
+}
+
+/* A page of the same folio changes, further on than where the folio begins. */
+static void refusal_names_a_page_that_changes(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	pgoff_t unit = gmt_folio_pages(test);
+	pgoff_t changes = 2 * unit - 1;
+	pgoff_t err_index = 77;
+	struct folio *folio;
+
+	gmt_allocate_all(test);
+	gmt_oppose(test, GUESTMEM_SHARED);
+	folio = gmt_get(test, unit);
+	folio_get(folio);
+	KUNIT_ASSERT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, changes, pages, NULL),
+			0);
+	gmt_log_clear(test);
+
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, pages, &err_index),
+			-EAGAIN);
+	KUNIT_EXPECT_EQ(test, err_index, changes);
+	gmt_expect_judged(test, GUESTMEM_PRIVATE, 0, pages);
+	folio_put(folio);
 }
 
 /* Sharing gives the host more than it had: who holds a page may keep it. */
@@ -116,7 +166,7 @@ static void pin_does_not_refuse_shared(struct kunit *test)
 	folio = gmt_get(test, 0);
 	folio_get(folio);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 0, pages, NULL), 0);
-	gmt_expect_done(test, 0, pages);
+	gmt_expect_done(test, GUESTMEM_SHARED, 0, pages);
 	folio_put(folio);
 }
 
@@ -135,25 +185,125 @@ static void pin_last_page(struct guestmem_change *c, const char *phase)
 static void late_pin_stops_before_its_block(struct kunit *test)
 {
 	pgoff_t pages = gmt(test)->allocator->pages;
-	unsigned int steps = gmt_nr_steps(test, 0, pages);
 	struct folio *pinned = NULL;
 	pgoff_t err_index = 77;
+	unsigned int steps;
 
+	gmt_allocate_all(test);
+	gmt_oppose(test, GUESTMEM_PRIVATE);
+	steps = gmt_nr_steps(test, GUESTMEM_PRIVATE, 0, pages);
 	if (steps < 2)
 		return;
 
-	gmt_allocate_all(test);
 	mock.data = &pinned;
 	mock.on_phase = pin_last_page;
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, pages, &err_index),
 			-EAGAIN);
 	mock.on_phase = NULL;
 	KUNIT_EXPECT_EQ(test, err_index, pinned->index);
-	gmt_expect_refused(test, 0, pages, steps - 1);
+	gmt_expect_refused(test, GUESTMEM_PRIVATE, 0, pages, steps - 1);
 	folio_put(pinned);
 
 	/* Whoever repeats the same range comes to the end. */
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, pages, NULL), 0);
+}
+
+/*
+ * References on their way out
+ */
+
+/* Someone who holds a page for a while. */
+struct holder {
+	struct folio *folio;
+	unsigned int ms;
+	struct gmt_thread thread;
+};
+
+static void hold_for_a_while(void *arg)
+{
+	struct holder *holder = arg;
+
+	msleep(holder->ms);
+	folio_put(holder->folio);
+}
+
+static void start_holder(struct kunit *test, struct holder *holder)
+{
+	holder->folio = gmt_get(test, 1);
+	folio_get(holder->folio);
+	holder->thread.fn = hold_for_a_while;
+	holder->thread.arg = holder;
+	gmt_start(test, &holder->thread);
+}
+
+/* An allocator that cannot share a page in use waits for whoever is about to go. */
+static void shared_waits_for_a_passing_reference(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	struct holder holder = { .ms = 30 };
+
+	gmt_allocate_all(test);
+	mock.patient = true;
+	start_holder(test, &holder);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 0, pages, NULL), 0);
+	gmt_join(test, &holder.thread);
+	gmt_expect_done(test, GUESTMEM_SHARED, 0, pages);
+}
+
+static void shared_does_not_wait_for_ever(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	unsigned long begun = jiffies;
+	pgoff_t err_index = 77;
+	struct folio *folio;
+
+	gmt_allocate_all(test);
+	mock.patient = true;
+	folio = gmt_get(test, 1);
+	folio_get(folio);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 1, pages, &err_index),
+			-EAGAIN);
+	KUNIT_EXPECT_GE(test, jiffies_to_msecs(jiffies - begun), 100);
+	KUNIT_EXPECT_EQ(test, err_index, 1);
+	gmt_expect_judged(test, GUESTMEM_SHARED, 1, pages);
+	folio_put(folio);
+}
+
+static void interrupt_after_a_while(void *arg)
+{
+	struct task_struct *task = arg;
+
+	msleep(20);
+	set_tsk_thread_flag(task, TIF_SIGPENDING);
+}
+
+/* A signal that was there before, and one that comes. */
+static void signal_ends_the_wait(struct kunit *test)
+{
+	struct gmt_thread thread = { .fn = interrupt_after_a_while, .arg = current };
+	pgoff_t pages = gmt(test)->allocator->pages;
+	struct folio *folio;
+	unsigned long begun;
+	int err;
+
+	gmt_allocate_all(test);
+	mock.patient = true;
+	folio = gmt_get(test, 1);
+	folio_get(folio);
+	begun = jiffies;
+
+	gmt_signal();
+	err = gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 0, pages, NULL);
+	gmt_signal_clear();
+	KUNIT_EXPECT_EQ(test, err, -EAGAIN);
+
+	gmt_start(test, &thread);
+	err = gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 0, pages, NULL);
+	gmt_join(test, &thread);
+	gmt_signal_clear();
+	KUNIT_EXPECT_EQ(test, err, -EAGAIN);
+	KUNIT_EXPECT_LT(test, jiffies_to_msecs(jiffies - begun), 100);
+	folio_put(folio);
 }
 
 /*
@@ -165,9 +315,11 @@ static void batch_is_no_pin(struct kunit *test)
 {
 	pgoff_t pages = gmt(test)->allocator->pages;
 
+	gmt_oppose(test, GUESTMEM_PRIVATE);
 	lru_add_drain_all();
 	gmt_allocate_all(test);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 0, pages, NULL), 0);
+	gmt_expect_done(test, GUESTMEM_PRIVATE, 0, pages);
 }
 
 struct remote {
@@ -201,7 +353,7 @@ static void batch_of_another_cpu_is_no_pin(struct kunit *test)
 	if (other_cpu() < 0)
 		kunit_skip(test, "there is only one CPU");
 
-	remote.gi = gmt_open(&page4k, page4k.pages, false);
+	remote.gi = gmt_open(&page4k, page4k.pages, true);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, remote.gi);
 	gmt(test)->gi = remote.gi;
 	lru_add_drain_all();
@@ -220,8 +372,13 @@ static struct kunit_case pin_cases[] = {
 	KUNIT_CASE_PARAM(lowest_pin_is_reported, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(refusal_is_inside_the_request, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(pin_outside_does_not_matter, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(pin_of_a_page_that_stays_does_not_matter, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(refusal_names_a_page_that_changes, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(pin_does_not_refuse_shared, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(late_pin_stops_before_its_block, gmt_mock_gen_params),
+	KUNIT_CASE_PARAM(shared_waits_for_a_passing_reference, gmt_mock_gen_params),
+	KUNIT_CASE_PARAM(shared_does_not_wait_for_ever, gmt_mock_gen_params),
+	KUNIT_CASE_PARAM(signal_ends_the_wait, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(batch_is_no_pin, gmt_all_gen_params),
 	KUNIT_CASE(batch_of_another_cpu_is_no_pin),
 	{}

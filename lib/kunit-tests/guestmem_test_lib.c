@@ -15,22 +15,38 @@
  * The allocators
  */
 
-/* name, selector, unit_log2, pages, then block, punch, map, folio order, charged, mock */
+/* name, selector, unit_log2, pages, then block, punch, map, folio order, charged, mock, pool */
 static const struct gmt_allocator gmt_allocators[] = {
 	{ "page4k", 0, 0, 17, 0, 0, 0, 0, false, false },
 	{ "mock 0", MOCK_SELECTOR, PAGE_SHIFT + 0, 17, 0, 0, 0, 0, false, true },
 	{ "mock 3", MOCK_SELECTOR, PAGE_SHIFT + 3, 27, 3, 3, 2, 3, false, true },
 	{ "mock 5 over 2", MOCK_SELECTOR, PAGE_SHIFT + 5, 71, 5, 2, 2, 2, false, true },
+	{ "mock 0 charged", MOCK_SELECTOR_CHARGED, PAGE_SHIFT + 0, 17, 0, 0, 0, 0, true, true },
 	{ "mock 3 charged", MOCK_SELECTOR_CHARGED, PAGE_SHIFT + 3, 27, 3, 3, 2, 3, true, true },
 	{ "mock 5 over 2 charged", MOCK_SELECTOR_CHARGED, PAGE_SHIFT + 5, 71,
 	  5, 2, 2, 2, true, true },
+	{ "sample", BIT_ULL(24), 0, 17, 0, 0, 0, 0, true, false, true },
 };
 
 KUNIT_ARRAY_PARAM_DESC(gmt_array, gmt_allocators, name);
 
+/* The mock is registered by each test, others when their module is loaded. */
+static bool gmt_available(const struct gmt_allocator *allocator)
+{
+	return allocator->mock || !allocator->selector ||
+	       guestmem_selectors() & allocator->selector;
+}
+
 const void *gmt_all_gen_params(struct kunit *test, const void *prev, char *desc)
 {
-	return gmt_array_gen_params(test, prev, desc);
+	const struct gmt_allocator *allocator;
+
+	do {
+		allocator = gmt_array_gen_params(test, prev, desc);
+		prev = allocator;
+	} while (allocator && !gmt_available(allocator));
+
+	return allocator;
 }
 
 const void *gmt_mock_gen_params(struct kunit *test, const void *prev, char *desc)
@@ -105,7 +121,11 @@ int gmt_init_file(struct kunit *test)
 
 	gmt(test)->allocator = allocator;
 	gmt(test)->gi = gmt_open(allocator, allocator->pages, false);
-	return PTR_ERR_OR_ZERO(gmt(test)->gi);
+	if (IS_ERR(gmt(test)->gi))
+		return PTR_ERR(gmt(test)->gi);
+
+	gmt_log_clear(test);
+	return 0;
 }
 
 /* The file of the fixture goes; its gi is NULL from here on. */
@@ -129,6 +149,7 @@ void gmt_reopen_shared(struct kunit *test)
 	gmt_close(test);
 	gmt(test)->gi = gmt_open(allocator, allocator->pages, true);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, gmt(test)->gi);
+	gmt_log_clear(test);
 }
 
 void gmt_exit(struct kunit *test)
@@ -211,6 +232,34 @@ int gmt_punch(struct kunit *test, pgoff_t start, pgoff_t end)
 	return gmt_change(gmt(test)->gi, GUESTMEM_ABSENT, start, end, NULL);
 }
 
+/* All pages have the other state than the target of the change to come. */
+void gmt_oppose(struct kunit *test, enum guestmem_target target)
+{
+	enum guestmem_target other = target == GUESTMEM_PRIVATE ? GUESTMEM_SHARED :
+								  GUESTMEM_PRIVATE;
+
+	KUNIT_ASSERT_EQ(test, gmt_change(gmt(test)->gi, other, 0, gmt(test)->allocator->pages,
+					 NULL), 0);
+	gmt_log_clear(test);
+}
+
+/* Bit after bit of @pattern, again and again: the page is shared. */
+void gmt_share_by(struct kunit *test, u8 pattern)
+{
+	struct guestmem_inode *gi = gmt(test)->gi;
+
+	gmt_oppose(test, GUESTMEM_SHARED);
+	for (pgoff_t index = 0; index < gmt(test)->allocator->pages; index++) {
+		if (!(pattern & BIT(index % 8)))
+			continue;
+
+		KUNIT_ASSERT_EQ(test, gmt_change(gi, GUESTMEM_SHARED, index, index + 1, NULL), 0);
+		/* It does not hold all of them. */
+		mock_log_clear(&mock_inode(gi)->phases);
+	}
+	gmt_log_clear(test);
+}
+
 /*
  * What is there
  */
@@ -278,109 +327,6 @@ long gmt_file_pages(void)
 		pages += atomic_long_read(&node->vm_stat[NR_FILE_PAGES]) +
 			 gmt_pending_file_pages(node);
 	return pages;
-}
-
-/*
- * Changes, as they are expected to go
- */
-
-static pgoff_t gmt_step_end(struct kunit *test, pgoff_t start, pgoff_t end)
-{
-	u8 order = gmt(test)->allocator->block_order;
-	pgoff_t next = start + 1;
-
-	while (next < end && (!order || next % (1UL << order)))
-		next++;
-	return next;
-}
-
-unsigned int gmt_nr_steps(struct kunit *test, pgoff_t start, pgoff_t end)
-{
-	unsigned int nr = 0;
-
-	for (; start < end; start = gmt_step_end(test, start, end))
-		nr++;
-	return nr;
-}
-
-static void gmt_add_phase(struct seq_buf *text, bool logged, const char *phase,
-			  pgoff_t start, pgoff_t end)
-{
-	if (logged)
-		seq_buf_printf(text, "%s:%lu-%lu ", phase, start, end);
-}
-
-static void gmt_add_step(struct seq_buf *text, bool mock, pgoff_t start, pgoff_t end)
-{
-	gmt_add_phase(text, mock, "freeze", start, end);
-	gmt_add_phase(text, true, "begin", start, end);
-	gmt_add_phase(text, mock, "commit", start, end);
-	gmt_add_phase(text, true, "end", start, end);
-}
-
-/*
- * The log of a change of [start, end) is compared to what a second hand writes:
- * @done steps, and what follows if there are more.
- */
-static void gmt_expect_phases(struct kunit *test, pgoff_t start, pgoff_t end,
-			      unsigned int done, bool refused)
-{
-	bool mock = gmt(test)->allocator->mock;
-	char *buffer = kunit_kzalloc(test, 2048, GFP_KERNEL);
-	pgoff_t next = gmt_step_end(test, start, end);
-	struct seq_buf text;
-
-	KUNIT_ASSERT_NOT_NULL(test, buffer);
-	seq_buf_init(&text, buffer, 2048);
-
-	gmt_add_phase(&text, mock, "prepare", start, end);
-	while (start < end && done--) {
-		gmt_add_step(&text, mock, start, next);
-		start = next;
-		next = gmt_step_end(test, start, end);
-	}
-	gmt_add_phase(&text, mock && refused, "freeze", start, next);
-	gmt_add_phase(&text, mock && start < end, "cancel", start, next);
-	KUNIT_EXPECT_STREQ(test, gmt_log(test), buffer);
-}
-
-void gmt_expect_done(struct kunit *test, pgoff_t start, pgoff_t end)
-{
-	gmt_expect_phases(test, start, end, UINT_MAX, false);
-}
-
-/* Between two steps. */
-void gmt_expect_stopped(struct kunit *test, pgoff_t start, pgoff_t end, unsigned int done)
-{
-	gmt_expect_phases(test, start, end, done, false);
-}
-
-/* The step after @done ones was tried. */
-void gmt_expect_refused(struct kunit *test, pgoff_t start, pgoff_t end, unsigned int done)
-{
-	gmt_expect_phases(test, start, end, done, true);
-}
-
-/* Before any step was tried. */
-void gmt_expect_judged(struct kunit *test, pgoff_t start, pgoff_t end)
-{
-	char want[64] = "";
-
-	if (gmt(test)->allocator->mock)
-		snprintf(want, sizeof(want), "prepare:%lu-%lu ", start, end);
-	KUNIT_EXPECT_STREQ(test, gmt_log(test), want);
-}
-
-/* Phases of the fixture's file. */
-const char *gmt_log(struct kunit *test)
-{
-	return mock_log_text(&mock_inode(gmt(test)->gi)->phases);
-}
-
-void gmt_log_clear(struct kunit *test)
-{
-	mock_log_clear(&mock_inode(gmt(test)->gi)->phases);
-	mock_log_clear(&mock_inode(gmt(test)->gi)->folios);
 }
 
 /*

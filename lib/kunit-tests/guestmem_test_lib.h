@@ -24,6 +24,7 @@
  * @folio_order: order of its folios; the last one may reach beyond the end.
  * @charged: folios are kept off the LRU.
  * @mock: it is the mock allocator.
+ * @pool: its folios come from a pool, so to get one no page is allocated.
  */
 struct gmt_allocator {
 	const char *name;
@@ -36,7 +37,11 @@ struct gmt_allocator {
 	u8 folio_order;
 	bool charged;
 	bool mock;
+	bool pool;
 };
+
+/* No allocator's file has more pages. */
+#define GMT_PAGES	128
 
 /* Parameters: every allocator, or every kind of the mock. */
 const void *gmt_all_gen_params(struct kunit *test, const void *prev, char *desc);
@@ -47,12 +52,14 @@ const void *gmt_mock_gen_params(struct kunit *test, const void *prev, char *desc
  * @allocator: the parameter of the test, if it is one.
  * @gi: private file of @allocator.
  * @file_pages: NR_FILE_PAGES before the test.
+ * @was_private: pages of @gi that were private when its log was cleared.
  * @data: for the suite.
  */
 struct gmt {
 	const struct gmt_allocator *allocator;
 	struct guestmem_inode *gi;
 	long file_pages;
+	DECLARE_BITMAP(was_private, GMT_PAGES);
 	void *data;
 };
 
@@ -72,6 +79,12 @@ int gmt_init(struct kunit *test);
 int gmt_init_file(struct kunit *test);
 void gmt_exit(struct kunit *test);
 
+/*
+ * Between positions where a test goes through all of them, and what rounds are
+ * divided by: an emulated machine with a debug kernel has no time for all, UML has.
+ */
+#define GMT_STRIDE	(IS_ENABLED(CONFIG_UML) ? 1 : 5)
+
 /* Files beside, or in place of, the one of the fixture. */
 struct guestmem_inode *gmt_open(const struct gmt_allocator *allocator,
 				pgoff_t pages, bool shared);
@@ -85,6 +98,8 @@ void gmt_allocate_all(struct kunit *test);
 int gmt_change(struct guestmem_inode *gi, enum guestmem_target target,
 	       pgoff_t start, pgoff_t end, pgoff_t *err_index);
 int gmt_punch(struct kunit *test, pgoff_t start, pgoff_t end);
+void gmt_oppose(struct kunit *test, enum guestmem_target target);
+void gmt_share_by(struct kunit *test, u8 pattern);
 
 /* What is there. */
 bool gmt_present(struct guestmem_inode *gi, pgoff_t index);
@@ -94,12 +109,19 @@ void gmt_fill(struct folio *folio, u8 byte);
 bool gmt_filled(struct folio *folio, u8 byte);
 long gmt_file_pages(void);
 
-/* How a change went: the log of the fixture's file. */
-unsigned int gmt_nr_steps(struct kunit *test, pgoff_t start, pgoff_t end);
-void gmt_expect_done(struct kunit *test, pgoff_t start, pgoff_t end);
-void gmt_expect_stopped(struct kunit *test, pgoff_t start, pgoff_t end, unsigned int done);
-void gmt_expect_refused(struct kunit *test, pgoff_t start, pgoff_t end, unsigned int done);
-void gmt_expect_judged(struct kunit *test, pgoff_t start, pgoff_t end);
+/* How a change went since the log of the fixture's file was cleared. */
+unsigned int gmt_nr_steps(struct kunit *test, enum guestmem_target target, pgoff_t start,
+			  pgoff_t end);
+void gmt_expect_done(struct kunit *test, enum guestmem_target target, pgoff_t start,
+		     pgoff_t end);
+void gmt_expect_stopped(struct kunit *test, enum guestmem_target target, pgoff_t start,
+			pgoff_t end, unsigned int done);
+void gmt_expect_refused(struct kunit *test, enum guestmem_target target, pgoff_t start,
+			pgoff_t end, unsigned int done);
+void gmt_expect_judged(struct kunit *test, enum guestmem_target target, pgoff_t start,
+		       pgoff_t end);
+void gmt_expect_states(struct kunit *test, enum guestmem_target target, pgoff_t start,
+		       pgoff_t end);
 const char *gmt_log(struct kunit *test);
 void gmt_log_clear(struct kunit *test);
 

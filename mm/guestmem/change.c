@@ -6,32 +6,51 @@
  *	per step:
  *	  freeze	may fail, changes nothing
  *	  ---- point of no return of the step ----
- *	  invalidate	the guests lose the range
+ *	  invalidate	the guests lose the pages that change
+ *	  make shared	so does the architecture
  *	  commit	cannot fail
+ *	  store		the new state, neither
  *
  * Guests hold no references, so freezing does not need them unmapped; and a
  * private page unmapped for a change that then fails would be lost to a TDX
  * guest.  Hence the client is only called when nothing can fail any more.
  */
+#include <linux/delay.h>
 #include <linux/export.h>
-#include <linux/folio_batch.h>
+#include <linux/jiffies.h>
 #include <linux/kvm_types.h>
+#include <linux/pagemap.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/swap.h>
+#include <linux/xarray.h>
+
+#include <trace/events/guestmem.h>
 
 #include "../internal.h"
 #include "internal.h"
 
-/* The first step, or the one after @c->step; empty when there is none left. */
-static void guestmem_next_step(struct guestmem_change *c)
+/* The next step: from the first page at or after @pos that changes; empty if none does. */
+static void guestmem_next_step(struct guestmem_change *c, pgoff_t pos)
 {
 	u8 order = c->gi->geo.block_order;
 
-	c->step.start = c->step.end;
+	c->step.start = guestmem_next_run(c, pos, c->end).start;
 	c->step.end = c->end;
 	if (order && c->step.start < c->end)
 		c->step.end = min(c->end, round_up(c->step.start + 1, 1UL << order));
+}
+
+static void guestmem_make_shared(struct guestmem_change *c)
+{
+	struct guestmem_range run;
+
+	if (c->target != GUESTMEM_SHARED)
+		return;
+
+	guestmem_for_each_run(run, c, c->step)
+		c->gi->client->make_shared(c->gi, run.start, run.end);
 }
 
 static int guestmem_change_step(struct guestmem_change *c)
@@ -43,9 +62,13 @@ static int guestmem_change_step(struct guestmem_change *c)
 	if (err)
 		return err;
 
-	gi->client->invalidate_begin(gi, c->step.start, c->step.end);
+	trace_guestmem_change_frozen(c, c->step, 0);
+	gi->client->invalidate_begin(c);
+	guestmem_make_shared(c);
 	gi->ops->change_commit(c);
-	gi->client->invalidate_end(gi, c->step.start, c->step.end);
+	guestmem_attributes_store(c);
+	gi->client->invalidate_end(c);
+	trace_guestmem_change_committed(c, c->step, 0);
 	return 0;
 }
 
@@ -53,7 +76,8 @@ static int guestmem_change_steps(struct guestmem_change *c)
 {
 	int err;
 
-	for (guestmem_next_step(c); c->step.start < c->step.end; guestmem_next_step(c)) {
+	for (guestmem_next_step(c, c->start); c->step.start < c->step.end;
+	     guestmem_next_step(c, c->step.end)) {
 		/* Half of a request may be done; half of a step may not. */
 		if (c->step.start > c->start && signal_pending(current))
 			return -EINTR;
@@ -67,24 +91,42 @@ static int guestmem_change_steps(struct guestmem_change *c)
 	return 0;
 }
 
-static int guestmem_change_locked(struct guestmem_change *c)
+static int guestmem_change_reserved(struct guestmem_change *c)
 {
 	struct guestmem_inode *gi = c->gi;
 	int err;
-
-	/* At once is cheaper than folio by folio, and shows who else holds one. */
-	if (c->target != GUESTMEM_SHARED)
-		unmap_mapping_pages(gi->mapping, c->start, c->end - c->start, false);
 
 	c->plan = NULL;
 	err = gi->ops->change_prepare(c);
 	if (err)
 		return err;
 
-	c->step.end = c->start;
 	err = guestmem_change_steps(c);
 	if (err)
 		gi->ops->change_cancel(c);
+	return err;
+}
+
+static int guestmem_change_locked(struct guestmem_change *c)
+{
+	int err;
+
+	if (!guestmem_change_trim(c))
+		return 0;
+
+	/*
+	 * At once is cheaper than folio by folio, and shows who else holds one.
+	 * What is private already, the host has not mapped.
+	 */
+	if (c->target != GUESTMEM_SHARED)
+		unmap_mapping_pages(c->gi->mapping, c->start, c->end - c->start, false);
+
+	err = guestmem_attributes_reserve(c);
+	if (err)
+		return err;
+
+	err = guestmem_change_reserved(c);
+	guestmem_attributes_release(c);
 	return err;
 }
 
@@ -92,29 +134,33 @@ static int guestmem_change_locked(struct guestmem_change *c)
  * guestmem_change() - bring a range to another state
  * @c: what to change; the [IN] fields are set.
  *
- * Takes invalidate_lock exclusively.  May sleep and allocate.  On an allocator
- * without blocks the whole request is atomic; else each block is, and only a
- * signal or references that come up between two blocks stop a request half-way.
- * To finish it, the caller repeats the same range.
+ * Takes invalidate_lock exclusively.  May sleep and allocate.  Pages that have
+ * the state already are left alone.  On an allocator without blocks the whole
+ * request is atomic; else each block is, and only a signal or references that
+ * come up between two blocks stop a request half-way.  To finish it, the caller
+ * repeats the same range.
  *
- * Return: 0; -ENOMEM or -EOPNOTSUPP if something cannot be reserved; -EAGAIN if
- * a page has unexpected references, -EHWPOISON if a poisoned page is in the way;
- * @c->err_index says where.  -EINTR between two blocks; -EINVAL, with a warning,
- * for an empty range.  A failure of change_prepare, which judges the whole range,
- * has changed nothing but host mappings.  GUESTMEM_ABSENT does not fail on the 4K
- * allocator.
+ * Return: 0, also if nothing had to change; -ENOMEM or -EOPNOTSUPP if something
+ * cannot be reserved; -EAGAIN if a page has unexpected references, -EHWPOISON if a
+ * poisoned page is in the way; @c->err_index says where.  -EINTR between two
+ * blocks; -EINVAL, with a warning, for an empty range.  A failure of change_prepare,
+ * which judges the whole range, has changed nothing but host mappings.
+ * GUESTMEM_ABSENT does not fail on the 4K allocator.
  */
 int guestmem_change(struct guestmem_change *c)
 {
+	const struct guestmem_range asked = { c->start, c->end };
 	struct address_space *mapping = c->gi->mapping;
 	int err;
 
 	if (WARN_ON_ONCE(c->start >= c->end))
 		return -EINVAL;
 
+	trace_guestmem_change_begin(c, asked, 0);
 	filemap_invalidate_lock(mapping);
 	err = guestmem_change_locked(c);
 	filemap_invalidate_unlock(mapping);
+	trace_guestmem_change_end(c, asked, err);
 	return err;
 }
 EXPORT_SYMBOL_FOR_KVM(guestmem_change);
@@ -180,19 +226,93 @@ static bool guestmem_folio_unpinned(struct folio *folio,
 	return unpinned;
 }
 
-static int guestmem_batch_unpinned(struct guestmem_change *c,
-				   struct guestmem_range range,
-				   struct folio_batch *batch,
+/*
+ * A reference may be on its way out: of a fault that found its page mapped by
+ * another, or of someone who walks all pages of the machine.  Going to shared,
+ * the host can hold nothing else, so it is worth waiting for.  Going to private
+ * a pin is an answer, and the caller has to know soon.
+ */
+static unsigned long guestmem_patience(const struct guestmem_change *c)
+{
+	return msecs_to_jiffies(c->target == GUESTMEM_SHARED ? 100 : 10) + 1;
+}
+
+/* Lets go of the folio lock in between: whoever holds the reference may want it. */
+static bool guestmem_wait_unpinned(struct guestmem_change *c, struct folio *folio,
 				   enum lru_cache_drained *drained)
 {
-	for (unsigned int i = 0; i < folio_batch_count(batch); i++) {
-		struct folio *folio = batch->folios[i];
+	unsigned long deadline = jiffies + guestmem_patience(c);
+	bool unpinned = guestmem_folio_unpinned(folio, drained);
 
-		if (guestmem_folio_unpinned(folio, drained))
-			continue;
+	while (!unpinned && time_before(jiffies, deadline) && !signal_pending(current)) {
+		fsleep(50);
+		unpinned = guestmem_folio_unpinned(folio, drained);
+	}
+	if (unpinned)
+		return true;
 
-		c->err_index = max(folio->index, range.start);
-		return -EAGAIN;
+	/* Others may have filled batches since they were drained. */
+	*drained = LRU_CACHE_NOT_DRAINED;
+	return guestmem_folio_unpinned(folio, drained);
+}
+
+/*
+ * The first folio of @range that anything but the page cache refers to: a mapping
+ * and a fault that is under way do.  All others are good as they are, and need not
+ * be locked to see that: with invalidate_lock held nobody adds or removes a folio,
+ * and nobody finds one.
+ */
+static struct folio *guestmem_next_held(struct guestmem_change *c,
+					struct guestmem_range range)
+{
+	XA_STATE(xas, &c->gi->mapping->i_pages, range.start);
+	struct folio *folio;
+
+	guard(rcu)();
+	xas_for_each(&xas, folio, range.end - 1) {
+		if (folio_ref_count(folio) != folio_nr_pages(folio))
+			return folio;
+
+		if (need_resched()) {
+			xas_pause(&xas);
+			cond_resched_rcu();
+		}
+	}
+
+	return NULL;
+}
+
+/*
+ * Memory failure keeps a reference to what it found for good: there is nothing to
+ * wait for, and nothing in the way of throwing the folio away.
+ */
+static int guestmem_expect_folio_unpinned(struct guestmem_change *c,
+					  struct folio *folio,
+					  enum lru_cache_drained *drained)
+{
+	if (folio_contain_hwpoisoned_page(folio))
+		return c->target == GUESTMEM_ABSENT ? 0 : -EHWPOISON;
+
+	return guestmem_wait_unpinned(c, folio, drained) ? 0 : -EAGAIN;
+}
+
+static int guestmem_run_unpinned(struct guestmem_change *c, struct guestmem_range run,
+				 enum lru_cache_drained *drained)
+{
+	struct folio *folio;
+	int err;
+
+	while ((folio = guestmem_next_held(c, run))) {
+		folio_get(folio);
+		err = guestmem_expect_folio_unpinned(c, folio, drained);
+		if (err) {
+			c->err_index = max(folio->index, run.start);
+			trace_guestmem_refused(c, folio);
+		}
+		run.start = folio_next_index(folio);
+		folio_put(folio);
+		if (err)
+			return err;
 	}
 
 	return 0;
@@ -201,33 +321,34 @@ static int guestmem_batch_unpinned(struct guestmem_change *c,
 /**
  * guestmem_expect_unpinned() - refuse a range that someone holds pages of
  * @c: change that the range is part of.
- * @range: pages to look at; all of the change, or one step.
+ * @range: pages to look at; all of the change, or one step.  Those that do not
+ *	change are passed over.
  *
  * For change_prepare, and for change_freeze of an allocator whose folios stay as
  * they are.  Those need not be kept frozen: with invalidate_lock held and no
- * mapping left, nobody can find a page to pin.  invalidate_lock is held
- * exclusively.  May sleep.
+ * mapping left, nobody can find a page to pin.  Waits for references that may
+ * be about to go: 100 ms for a change to GUESTMEM_SHARED, 10 ms for others, not at
+ * all once a signal is pending.  invalidate_lock is held exclusively.  May
+ * sleep.
  *
- * Return: 0; -EAGAIN with @c->err_index at the first page with unexpected
- * references.  Changes nothing but host mappings.
+ * Return: 0; -EAGAIN, or -EHWPOISON for a folio with a poisoned page, with
+ * @c->err_index at the first page with unexpected references.  Changes nothing
+ * but host mappings.
  */
 int guestmem_expect_unpinned(struct guestmem_change *c, struct guestmem_range range)
 {
 	enum lru_cache_drained drained = LRU_CACHE_NOT_DRAINED;
-	pgoff_t index = range.start;
-	struct folio_batch batch;
-	int err = 0;
+	struct guestmem_range run;
+	int err;
 
 	lockdep_assert_held_write(&c->gi->mapping->invalidate_lock);
 
-	folio_batch_init(&batch);
-	while (!err && filemap_get_folios(c->gi->mapping, &index,
-					  range.end - 1, &batch)) {
-		err = guestmem_batch_unpinned(c, range, &batch, &drained);
-		folio_batch_release(&batch);
-		cond_resched();
+	guestmem_for_each_run(run, c, range) {
+		err = guestmem_run_unpinned(c, run, &drained);
+		if (err)
+			return err;
 	}
 
-	return err;
+	return 0;
 }
 EXPORT_SYMBOL_GPL(guestmem_expect_unpinned);

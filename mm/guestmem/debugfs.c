@@ -4,12 +4,14 @@
  *
  *	layout	what fdinfo says, and the number of folios of each order
  *	pfns	index, order and first pfn of every folio; for hwpoison-inject
+ *	states	first page, page after the last, and state of each run of pages
  *
  * The page cache is read under RCU and no folio is touched, so what is shown
  * may be a moment old.  Removal waits for readers.
  */
 #include <linux/debugfs.h>
 #include <linux/init.h>
+#include <linux/pagemap.h>
 #include <linux/rcupdate_wait.h>
 #include <linux/seq_file.h>
 #include <linux/xarray.h>
@@ -111,6 +113,48 @@ static const struct seq_operations pfns_sops = {
 };
 DEFINE_SEQ_ATTRIBUTE(pfns);
 
+/* By position, not by cursor: a run that vanishes meanwhile is no harm. */
+static void *states_start(struct seq_file *m, loff_t *pos)
+{
+	struct guestmem_inode *gi = m->private;
+
+	filemap_invalidate_lock_shared(gi->mapping);
+	return *pos < i_size_read(gi->mapping->host) >> PAGE_SHIFT ? pos : NULL;
+}
+
+static void *states_next(struct seq_file *m, void *v, loff_t *pos)
+{
+	struct guestmem_inode *gi = m->private;
+
+	*pos = guestmem_state_run(gi, *pos).end;
+	return *pos < i_size_read(gi->mapping->host) >> PAGE_SHIFT ? pos : NULL;
+}
+
+static void states_stop(struct seq_file *m, void *v)
+{
+	struct guestmem_inode *gi = m->private;
+
+	filemap_invalidate_unlock_shared(gi->mapping);
+}
+
+static int states_show(struct seq_file *m, void *v)
+{
+	struct guestmem_inode *gi = m->private;
+	pgoff_t start = *(loff_t *)v;
+
+	seq_printf(m, "%lu %lu %s\n", start, guestmem_state_run(gi, start).end,
+		   guestmem_is_private(gi, start) ? "private" : "shared");
+	return 0;
+}
+
+static const struct seq_operations states_sops = {
+	.start	= states_start,
+	.next	= states_next,
+	.stop	= states_stop,
+	.show	= states_show,
+};
+DEFINE_SEQ_ATTRIBUTE(states);
+
 void guestmem_debugfs_add(struct guestmem_inode *gi)
 {
 	char name[24];
@@ -119,6 +163,7 @@ void guestmem_debugfs_add(struct guestmem_inode *gi)
 	gi->debugfs = debugfs_create_dir(name, guestmem_debugfs_root);
 	debugfs_create_file("layout", 0400, gi->debugfs, gi, &layout_fops);
 	debugfs_create_file("pfns", 0400, gi->debugfs, gi, &pfns_fops);
+	debugfs_create_file("states", 0400, gi->debugfs, gi, &states_fops);
 }
 
 void guestmem_debugfs_remove(struct guestmem_inode *gi)

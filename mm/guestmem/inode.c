@@ -8,6 +8,7 @@
 #include <linux/hash.h>
 #include <linux/highmem.h>
 #include <linux/kvm_types.h>
+#include <linux/memcontrol.h>
 #include <linux/mutex.h>
 #include <linux/sched/signal.h>
 #include <linux/stat.h>
@@ -49,6 +50,7 @@ void guestmem_inode_init(struct guestmem_inode *gi)
 {
 	memset(gi, 0, sizeof(*gi));
 	mpol_shared_policy_init(&gi->policy, NULL);
+	guestmem_attributes_init(gi);
 	guestmem_poison_init(gi);
 }
 EXPORT_SYMBOL_FOR_KVM(guestmem_inode_init);
@@ -149,20 +151,38 @@ void guestmem_inode_evict(struct guestmem_inode *gi)
 	GUESTMEM_WARN_ON(gi->mapping->nrpages);
 	truncate_inode_pages_final(gi->mapping);
 	ops->inode_teardown(gi);
+	guestmem_attributes_destroy(gi);
 	gi->ops = NULL;
 	guestmem_allocator_put(ops);
 }
 EXPORT_SYMBOL_FOR_KVM(guestmem_inode_evict);
+
+/**
+ * guestmem_charge_folio() - charge a folio to the memcg of the caller
+ * @gi: file.
+ * @folio: folio that nobody else has a reference to.
+ *
+ * For an alloc_folio with GUESTMEM_INSERT_CHARGED.  The charge ends with the last
+ * reference, also of a folio in custody.  May sleep.
+ *
+ * Return: 0; -ENOMEM if the memcg's limit does not allow it.
+ */
+int guestmem_charge_folio(struct guestmem_inode *gi, struct folio *folio)
+{
+	return mem_cgroup_charge(folio, NULL, mapping_gfp_mask(gi->mapping));
+}
+EXPORT_SYMBOL_GPL(guestmem_charge_folio);
 
 static int guestmem_insert_charged(struct address_space *mapping,
 				   struct folio *folio, pgoff_t index, gfp_t gfp)
 {
 	int err;
 
-	__folio_set_locked(folio);
+	/* Whoever walks a pool's pages may have found it already. */
+	folio_lock(folio);
 	err = __filemap_add_folio(mapping, folio, index, gfp, NULL);
 	if (err)
-		__folio_clear_locked(folio);
+		folio_unlock(folio);
 	return err;
 }
 
@@ -176,8 +196,11 @@ static int guestmem_insert(struct guestmem_inode *gi, struct folio *folio,
 	if (WARN_ON_ONCE(folio_order(folio) > gi->geo.block_order))
 		return -EIO;
 
-	GUESTMEM_WARN_ON(folio_test_locked(folio) || folio->mapping ||
-			 folio_test_uptodate(folio));
+	/* It would not be cleared, and the guest see what was in it. */
+	if (WARN_ON_ONCE(folio_test_uptodate(folio)))
+		return -EIO;
+
+	GUESTMEM_WARN_ON(folio->mapping);
 
 	index = round_down(index, folio_nr_pages(folio));
 	if (gi->geo.insert == GUESTMEM_INSERT_CHARGED)
@@ -262,8 +285,8 @@ struct folio *guestmem_get_folio(struct guestmem_inode *gi, pgoff_t index)
 	if (!IS_ERR(folio))
 		return folio;
 
-	/* Losing a race for a single page costs nothing: no need to queue. */
-	if (!gi->geo.block_order)
+	/* Losing a race for a single page of buddy's costs nothing: no need to queue. */
+	if (!gi->geo.block_order && gi->geo.insert == GUESTMEM_INSERT_LRU)
 		return guestmem_add_or_get_folio(gi, index);
 
 	return guestmem_add_block(gi, index);

@@ -11,6 +11,14 @@ bool guestmem_geometry_valid(const struct guestmem_geometry *geo);
 const struct guestmem_allocator_operations *guestmem_allocator_get(u64 selector);
 void guestmem_allocator_put(const struct guestmem_allocator_operations *ops);
 
+void guestmem_attributes_init(struct guestmem_inode *gi);
+void guestmem_attributes_destroy(struct guestmem_inode *gi);
+struct guestmem_range guestmem_state_run(struct guestmem_inode *gi, pgoff_t index);
+bool guestmem_change_trim(struct guestmem_change *c);
+int guestmem_attributes_reserve(struct guestmem_change *c);
+void guestmem_attributes_release(struct guestmem_change *c);
+void guestmem_attributes_store(struct guestmem_change *c);
+
 void guestmem_poison_init(struct guestmem_inode *gi);
 void guestmem_flush_poison(void);
 

@@ -33,13 +33,29 @@ static int __init guestmem_poison_wq_init(void)
 }
 core_initcall(guestmem_poison_wq_init);
 
-static void guestmem_invalidate(struct guestmem_inode *gi, pgoff_t start,
-				pgoff_t end)
+static void guestmem_invalidate(struct guestmem_inode *gi, struct guestmem_range bad)
 {
+	struct guestmem_change c = {
+		.gi = gi,
+		.target = GUESTMEM_ABSENT,
+		.start = bad.start,
+		.end = bad.end,
+		.step = bad,
+	};
+
 	lockdep_assert_held(&gi->mapping->invalidate_lock);
 
-	gi->client->invalidate_begin(gi, start, end);
-	gi->client->invalidate_end(gi, start, end);
+	/* Guests have to lose the pages whatever their state is, as for a hole. */
+	gi->client->invalidate_begin(&c);
+	gi->client->invalidate_end(&c);
+}
+
+/* Ask the allocator for its verdict, and which pages of the folio it is about. */
+static int guestmem_judge_folio(struct guestmem_inode *gi, struct folio *folio,
+				struct guestmem_range *bad)
+{
+	*bad = (struct guestmem_range) { folio->index, folio_next_index(folio) };
+	return gi->ops->error_folio(gi, folio, bad);
 }
 
 static bool guestmem_poison_hold(struct guestmem_inode *gi)
@@ -99,12 +115,18 @@ static struct guestmem_range guestmem_poison_recall(struct guestmem_inode *gi)
 static void guestmem_invalidate_poisoned(struct guestmem_inode *gi,
 					 struct folio *folio)
 {
+	struct guestmem_range bad = {};
+
 	if (!folio_contain_hwpoisoned_page(folio))
 		return;
 
 	filemap_invalidate_lock_shared(gi->mapping);
+	folio_lock(folio);
 	if (folio->mapping == gi->mapping)
-		guestmem_invalidate(gi, folio->index, folio_next_index(folio));
+		guestmem_judge_folio(gi, folio, &bad);
+	folio_unlock(folio);
+	if (bad.start < bad.end)
+		guestmem_invalidate(gi, bad);
 	filemap_invalidate_unlock_shared(gi->mapping);
 }
 
@@ -139,7 +161,7 @@ void guestmem_poison_init(struct guestmem_inode *gi)
  * @gi: file.
  * @folio: locked folio with the poisoned page.
  *
- * For the client's error_remove_folio.  Unmaps the folio from the guests, now
+ * For the client's error_remove_folio.  Unmaps the bad pages from the guests, now
  * or soon, and leaves it in the page cache, where the next access finds it.
  * Does not wait for invalidate_lock.  May sleep.
  *
@@ -147,18 +169,20 @@ void guestmem_poison_init(struct guestmem_inode *gi)
  */
 int guestmem_error_folio(struct guestmem_inode *gi, struct folio *folio)
 {
+	struct guestmem_range bad;
 	int ret;
 
 	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(folio), folio);
 
-	ret = gi->ops->error_folio(gi, folio);
+	ret = guestmem_judge_folio(gi, folio, &bad);
 
 	if (!filemap_invalidate_trylock_shared(gi->mapping)) {
 		guestmem_poison_defer(gi, folio);
 		return ret;
 	}
 
-	guestmem_invalidate(gi, folio->index, folio_next_index(folio));
+	if (bad.start < bad.end)
+		guestmem_invalidate(gi, bad);
 	filemap_invalidate_unlock_shared(gi->mapping);
 	return ret;
 }

@@ -15,6 +15,7 @@
 #include <linux/guestmem.h>
 #include <linux/kvm_host.h>
 #include <linux/mempolicy.h>
+#include <linux/moduleparam.h>
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
 #include <linux/string.h>
@@ -36,6 +37,12 @@ struct gmem_file {
 	struct xarray slots;
 	struct list_head node;
 };
+
+#ifdef CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES
+bool __ro_after_init gmem_in_place_conversion;
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(gmem_in_place_conversion);
+module_param(gmem_in_place_conversion, bool, 0444);
+#endif
 
 static struct vfsmount *kvm_gmem_mnt;
 static struct kmem_cache *kvm_gmem_inode_cache;
@@ -64,24 +71,61 @@ static kvm_pfn_t gmem_folio_pfn(struct folio *folio, pgoff_t index)
  * Invalidation: unmapping a range of the inode from every VM that maps it
  */
 
-static bool gmem_unmap_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
-			    pgoff_t start, pgoff_t end,
-			    enum kvm_gfn_range_filter filter)
+/* The gfns of those pages of [start, end) that the slot has. */
+static struct kvm_gfn_range gmem_gfn_range(struct kvm_memory_slot *slot,
+					   pgoff_t start, pgoff_t end)
 {
 	pgoff_t first = slot->gmem.pgoff;
-	struct kvm_gfn_range range = {
+	pgoff_t last = first + slot->npages;
+
+	return (struct kvm_gfn_range) {
 		.slot = slot,
-		.start = slot->base_gfn + max(start, first) - first,
-		.end = slot->base_gfn + min(end, first + slot->npages) - first,
-		.attr_filter = filter,
+		.start = slot->base_gfn + clamp(start, first, last) - first,
+		.end = slot->base_gfn + clamp(end, first, last) - first,
 		.may_block = true,
 	};
-	bool flush;
+}
 
-	flush = kvm_mmu_unmap_gfn_range(kvm, &range);
+/* What has the pages of a change mapped: their state before it. */
+static enum kvm_gfn_range_filter gmem_old_state(const struct guestmem_change *c)
+{
+	switch (c->target) {
+	case GUESTMEM_PRIVATE:
+		return KVM_FILTER_SHARED;
+	case GUESTMEM_SHARED:
+		return KVM_FILTER_PRIVATE;
+	default:
+		return KVM_FILTER_PRIVATE | KVM_FILTER_SHARED;
+	}
+}
+
+/*
+ * Zap exactly, retry widely: what is unmapped for nothing is lost to a TDX guest,
+ * but a fault on any page of the block may be about to map all of it.
+ */
+static bool gmem_unmap_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
+			    struct guestmem_change *c)
+{
+	struct guestmem_range block = guestmem_step_block(c);
+	struct guestmem_range run;
+	struct kvm_gfn_range range;
+	bool flush = false;
+
+	range = gmem_gfn_range(slot, block.start, block.end);
+	kvm_mmu_invalidate_range_add(kvm, range.start, range.end);
+
+	guestmem_for_each_run(run, c, c->step) {
+		range = gmem_gfn_range(slot, run.start, run.end);
+		if (range.start == range.end)
+			continue;
+
+		range.attr_filter = gmem_old_state(c);
+		flush |= kvm_mmu_unmap_gfn_range(kvm, &range);
 #ifdef CONFIG_HAVE_KVM_ARCH_GMEM_INVALIDATE
-	kvm_arch_gmem_invalidate_range(kvm, &range);
+		kvm_arch_gmem_invalidate_range(kvm, &range);
 #endif
+	}
+
 	return flush;
 }
 
@@ -91,33 +135,37 @@ static bool gmem_file_maps(struct gmem_file *f, unsigned long start,
 	return xa_find(&f->slots, &start, end - 1, XA_PRESENT);
 }
 
-static void gmem_file_invalidate_begin(struct gmem_file *f, pgoff_t start,
-				       pgoff_t end,
-				       enum kvm_gfn_range_filter filter)
+static void gmem_file_invalidate_begin(struct gmem_file *f,
+				       struct guestmem_change *c)
 {
+	struct guestmem_range block = guestmem_step_block(c);
 	struct kvm_memory_slot *slot;
 	struct kvm *kvm = f->kvm;
 	unsigned long index;
 	bool flush = false;
 
-	if (!gmem_file_maps(f, start, end))
+	if (!gmem_file_maps(f, block.start, block.end))
 		return;
 
 	KVM_MMU_LOCK(kvm);
 	kvm_mmu_invalidate_start(kvm);
-	xa_for_each_range(&f->slots, index, slot, start, end - 1)
-		flush |= gmem_unmap_slot(kvm, slot, start, end, filter);
+	xa_for_each_range(&f->slots, index, slot, block.start, block.end - 1) {
+		flush |= gmem_unmap_slot(kvm, slot, c);
+		/* A slot can fill several entries. */
+		index = slot->gmem.pgoff + slot->npages - 1;
+	}
 	if (flush)
 		kvm_flush_remote_tlbs(kvm);
 	KVM_MMU_UNLOCK(kvm);
 }
 
-static void gmem_file_invalidate_end(struct gmem_file *f, pgoff_t start,
-				     pgoff_t end)
+static void gmem_file_invalidate_end(struct gmem_file *f,
+				     struct guestmem_change *c)
 {
+	struct guestmem_range block = guestmem_step_block(c);
 	struct kvm *kvm = f->kvm;
 
-	if (!gmem_file_maps(f, start, end))
+	if (!gmem_file_maps(f, block.start, block.end))
 		return;
 
 	KVM_MMU_LOCK(kvm);
@@ -125,39 +173,51 @@ static void gmem_file_invalidate_end(struct gmem_file *f, pgoff_t start,
 	KVM_MMU_UNLOCK(kvm);
 }
 
-static enum kvm_gfn_range_filter gmem_filter(struct guestmem_inode *mem,
-					     pgoff_t index)
-{
-	return guestmem_is_private(mem, index) ? KVM_FILTER_PRIVATE :
-						 KVM_FILTER_SHARED;
-}
-
 /*
  * Holding invalidate_lock, if only shared, keeps memslots from being bound and
  * unbound in between, so that every begin has its end.
  */
-static void kvm_gmem_invalidate_begin(struct guestmem_inode *mem, pgoff_t start,
-				      pgoff_t end)
+static void kvm_gmem_invalidate_begin(struct guestmem_change *c)
 {
-	struct gmem_inode *gmem = container_of(mem, struct gmem_inode, mem);
+	struct gmem_inode *gmem = container_of(c->gi, struct gmem_inode, mem);
 	struct gmem_file *f;
 
-	lockdep_assert_held(&mem->mapping->invalidate_lock);
+	lockdep_assert_held(&c->gi->mapping->invalidate_lock);
 
 	list_for_each_entry(f, &gmem->files, node)
-		gmem_file_invalidate_begin(f, start, end, gmem_filter(mem, start));
+		gmem_file_invalidate_begin(f, c);
 }
 
-static void kvm_gmem_invalidate_end(struct guestmem_inode *mem, pgoff_t start,
-				    pgoff_t end)
+static void kvm_gmem_invalidate_end(struct guestmem_change *c)
 {
-	struct gmem_inode *gmem = container_of(mem, struct gmem_inode, mem);
+	struct gmem_inode *gmem = container_of(c->gi, struct gmem_inode, mem);
 	struct gmem_file *f;
 
-	lockdep_assert_held(&mem->mapping->invalidate_lock);
+	lockdep_assert_held(&c->gi->mapping->invalidate_lock);
 
 	list_for_each_entry(f, &gmem->files, node)
-		gmem_file_invalidate_end(f, start, end);
+		gmem_file_invalidate_end(f, c);
+}
+
+/* Take no references: the folios may be frozen, and nobody can remove them. */
+static void kvm_gmem_make_shared(struct guestmem_inode *mem, pgoff_t start,
+				 pgoff_t end)
+{
+#ifdef CONFIG_HAVE_KVM_ARCH_GMEM_RECLAIM
+	struct folio *folio;
+	unsigned long index;
+	pgoff_t first;
+
+	lockdep_assert_held_write(&mem->mapping->invalidate_lock);
+
+	xa_for_each_range(&mem->mapping->i_pages, index, folio, start, end - 1) {
+		first = max(folio->index, start);
+		/* All slots of a folio are looked at once. */
+		index = min(folio_next_index(folio), end) - 1;
+		kvm_arch_gmem_make_shared(gmem_folio_pfn(folio, first),
+					  index - first + 1);
+	}
+#endif
 }
 
 static void kvm_gmem_reclaim(struct guestmem_inode *mem, struct folio *folio)
@@ -171,6 +231,7 @@ static void kvm_gmem_reclaim(struct guestmem_inode *mem, struct folio *folio)
 static struct guestmem_client_ops kvm_gmem_client_ops = {
 	.invalidate_begin	= kvm_gmem_invalidate_begin,
 	.invalidate_end		= kvm_gmem_invalidate_end,
+	.make_shared		= kvm_gmem_make_shared,
 	.reclaim		= kvm_gmem_reclaim,
 };
 
@@ -211,6 +272,81 @@ static long kvm_gmem_fallocate(struct file *file, int mode, loff_t offset,
 	if (!r)
 		file_modified(file);
 	return r;
+}
+
+/* What the ioctl on the file may set; 0 if there is no such ioctl. */
+u64 kvm_gmem_supported_attributes(struct kvm *kvm)
+{
+	if (gmem_in_place_conversion && (!kvm || kvm_arch_has_private_mem(kvm)))
+		return KVM_MEMORY_ATTRIBUTE_PRIVATE;
+
+	return 0;
+}
+
+static int gmem_check_attributes(struct file *file,
+				 const struct kvm_memory_attributes2 *attrs)
+{
+	struct gmem_file *f = file->private_data;
+	u64 supported = kvm_gmem_supported_attributes(f->kvm);
+	u64 size = i_size_read(file_inode(file));
+
+	if (attrs->flags || memchr_inv(attrs->reserved, 0, sizeof(attrs->reserved)))
+		return -EINVAL;
+
+	/* Nothing is there to be shared where nothing can be private. */
+	if (!supported || attrs->attributes & ~supported)
+		return -EINVAL;
+
+	if (!PAGE_ALIGNED(attrs->offset) || !PAGE_ALIGNED(attrs->size))
+		return -EINVAL;
+
+	if (!attrs->size || attrs->offset >= size || attrs->size > size - attrs->offset)
+		return -EINVAL;
+
+	return 0;
+}
+
+static bool gmem_error_has_offset(int r)
+{
+	return r == -EAGAIN || r == -ENOMEM || r == -EHWPOISON || r == -EOPNOTSUPP;
+}
+
+static int gmem_set_attributes(struct file *file,
+			       struct kvm_memory_attributes2 __user *argp)
+{
+	struct kvm_memory_attributes2 attrs;
+	struct guestmem_change c;
+	int r;
+
+	if (copy_from_user(&attrs, argp, sizeof(attrs)))
+		return -EFAULT;
+
+	r = gmem_check_attributes(file, &attrs);
+	if (r)
+		return r;
+
+	c = (struct guestmem_change) {
+		.gi = to_guestmem(file_inode(file)),
+		.target = attrs.attributes ? GUESTMEM_PRIVATE : GUESTMEM_SHARED,
+		.start = attrs.offset >> PAGE_SHIFT,
+		.end = (attrs.offset + attrs.size) >> PAGE_SHIFT,
+	};
+	r = guestmem_change(&c);
+	if (gmem_error_has_offset(r) &&
+	    put_user((u64)c.err_index << PAGE_SHIFT, &argp->error_offset))
+		return -EFAULT;
+
+	return r;
+}
+
+static long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
+{
+	BUILD_BUG_ON(sizeof(struct kvm_memory_attributes2) != 128);
+
+	if (!gmem_in_place_conversion || ioctl != KVM_SET_MEMORY_ATTRIBUTES2)
+		return -ENOTTY;
+
+	return gmem_set_attributes(file, (void __user *)arg);
 }
 
 /*
@@ -342,14 +478,20 @@ static int kvm_gmem_release(struct inode *inode, struct file *file)
 	struct kvm_memory_slot *slot;
 	struct kvm *kvm = f->kvm;
 	unsigned long index;
+	/* To this VM, it is as if all of the file were punched. */
+	struct guestmem_change c = {
+		.gi = to_guestmem(inode),
+		.target = GUESTMEM_ABSENT,
+		.step = { 0, i_size_read(inode) >> PAGE_SHIFT },
+	};
 
 	mutex_lock(&kvm->slots_lock);
 	filemap_invalidate_lock(inode->i_mapping);
 
-	gmem_file_invalidate_begin(f, 0, -1ul, gmem_filter(to_guestmem(inode), 0));
+	gmem_file_invalidate_begin(f, &c);
 	xa_for_each(&f->slots, index, slot)
 		WRITE_ONCE(slot->gmem.file, NULL);
-	gmem_file_invalidate_end(f, 0, -1ul);
+	gmem_file_invalidate_end(f, &c);
 	list_del(&f->node);
 
 	filemap_invalidate_unlock(inode->i_mapping);
@@ -372,6 +514,8 @@ static struct file_operations kvm_gmem_fops = {
 	.release	= kvm_gmem_release,
 	.mmap		= kvm_gmem_mmap,
 	.fallocate	= kvm_gmem_fallocate,
+	.unlocked_ioctl	= kvm_gmem_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
 	.show_fdinfo	= kvm_gmem_show_fdinfo,
 };
 
@@ -455,13 +599,15 @@ bool __weak kvm_arch_supports_gmem_init_shared(struct kvm *kvm)
 	return true;
 }
 
-static struct inode *gmem_create_inode(loff_t size, u64 flags)
+static struct inode *gmem_create_inode(loff_t size, u64 flags, u8 unit_log2)
 {
 	struct guestmem_inode_args args = {
 		.client = &kvm_gmem_client_ops,
 		.selector = flags & GUESTMEM_SELECTOR_MASK,
 		.init_shared = flags & GUEST_MEMFD_FLAG_INIT_SHARED,
+		.mappable = flags & GUEST_MEMFD_FLAG_MMAP,
 		.size = size,
+		.unit_log2 = unit_log2,
 	};
 	struct inode *inode;
 	int r;
@@ -510,7 +656,8 @@ static struct file *gmem_open_inode(struct inode *inode)
 	return file;
 }
 
-static struct file *gmem_create_file(struct kvm *kvm, loff_t size, u64 flags)
+static struct file *gmem_create_file(struct kvm *kvm, loff_t size, u64 flags,
+				     u8 unit_log2)
 {
 	struct gmem_file *f;
 	struct inode *inode;
@@ -520,7 +667,7 @@ static struct file *gmem_create_file(struct kvm *kvm, loff_t size, u64 flags)
 	if (!f)
 		return ERR_PTR(-ENOMEM);
 
-	inode = gmem_create_inode(size, flags);
+	inode = gmem_create_inode(size, flags, unit_log2);
 	if (IS_ERR(inode)) {
 		kfree(f);
 		return ERR_CAST(inode);
@@ -543,18 +690,25 @@ static struct file *gmem_create_file(struct kvm *kvm, loff_t size, u64 flags)
 
 /*
  * Reserved fields were never checked for the first two flags.  Whoever uses a
- * later flag knows that they have to be zero.
+ * later flag, or asked for attributes in the file, knows that they have to be
+ * zero, and that one of them has become a field.
  */
-static bool gmem_reserved_valid(struct kvm_create_guest_memfd *args)
+static bool gmem_has_reserved(u64 flags)
 {
 	const u64 legacy = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
 
-	return !(args->flags & ~legacy) ||
+	return flags & ~legacy || gmem_in_place_conversion;
+}
+
+static bool gmem_reserved_valid(const struct kvm_create_guest_memfd *args)
+{
+	return !memchr_inv(args->padding, 0, sizeof(args->padding)) &&
 	       !memchr_inv(args->reserved, 0, sizeof(args->reserved));
 }
 
 int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
 {
+	bool has_reserved = gmem_has_reserved(args->flags);
 	loff_t size = args->size;
 	struct file *file;
 	int fd;
@@ -563,7 +717,7 @@ int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
 		     (GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED));
 
 	if (args->flags & ~kvm_gmem_get_supported_flags(kvm) ||
-	    !gmem_reserved_valid(args))
+	    (has_reserved && !gmem_reserved_valid(args)))
 		return -EINVAL;
 
 	if (size <= 0 || !PAGE_ALIGNED(size))
@@ -573,7 +727,8 @@ int kvm_gmem_create(struct kvm *kvm, struct kvm_create_guest_memfd *args)
 	if (fd < 0)
 		return fd;
 
-	file = gmem_create_file(kvm, size, args->flags);
+	file = gmem_create_file(kvm, size, args->flags,
+				has_reserved ? args->page_size_log2 : 0);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		return PTR_ERR(file);
@@ -598,6 +753,17 @@ static bool gmem_can_bind(struct kvm *kvm, struct file *file, uoff_t offset,
 	f = file->private_data;
 	return f->kvm == kvm && PAGE_ALIGNED(offset) &&
 	       offset + size <= i_size_read(file_inode(file));
+}
+
+/*
+ * Do shared faults get their memory from the file as well?  If the state is the
+ * file's, then also without host mappings; but not in a VM without private
+ * memory, where the pages of such a file would be neither.
+ */
+static bool gmem_serves_shared(struct kvm *kvm, struct inode *inode)
+{
+	return gmem_supports_mmap(inode) ||
+	       (gmem_in_place_conversion && kvm_arch_has_private_mem(kvm));
 }
 
 /*
@@ -628,7 +794,7 @@ int kvm_gmem_prepare_memory_region(struct kvm *kvm, struct kvm_memory_slot *slot
 
 	slot->gmem.pgoff = offset >> PAGE_SHIFT;
 	WRITE_ONCE(slot->gmem.file, file);
-	if (gmem_supports_mmap(file_inode(file)))
+	if (gmem_serves_shared(kvm, file_inode(file)))
 		slot->flags |= KVM_MEMSLOT_GMEM_ONLY;
 	return 0;
 }
@@ -712,6 +878,30 @@ static void gmem_put_file(struct file *file)
 
 DEFINE_CLASS(gmem_file_ref, struct file *, gmem_put_file(_T),
 	     gmem_get_file(slot), struct kvm_memory_slot *slot);
+
+#ifdef CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES
+/*
+ * May be called under mmu_lock, whose holder sees either the state before a change
+ * or, by mmu_invalidate_seq, that there was one.  Without a file, and with one
+ * that is dying, there is nothing private.
+ */
+bool kvm_gmem_mem_is_private(struct kvm *kvm, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot;
+
+	if (!kvm_arch_has_private_mem(kvm))
+		return false;
+
+	slot = gfn_to_memslot(kvm, gfn);
+	if (!kvm_slot_has_gmem(slot))
+		return false;
+
+	CLASS(gmem_file_ref, file)(slot);
+	return file && guestmem_is_private(to_guestmem(file_inode(file)),
+					   gfn_to_gmem_index(slot, gfn));
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_mem_is_private);
+#endif
 
 /* Largest order that KVM has a page table level for, up to @order. */
 static int gmem_level_order(int order)
@@ -819,12 +1009,24 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_get_pfn);
 
 #ifdef CONFIG_HAVE_KVM_ARCH_GMEM_POPULATE
+static bool gmem_may_populate(struct kvm *kvm, struct guestmem_inode *mem,
+			      pgoff_t index, gfn_t gfn)
+{
+	if (gmem_in_place_conversion)
+		return guestmem_is_private(mem, index);
+
+	return kvm_range_has_memory_attributes(kvm, gfn, gfn + 1,
+					       KVM_MEMORY_ATTRIBUTE_PRIVATE,
+					       KVM_MEMORY_ATTRIBUTE_PRIVATE);
+}
+
 /*
  * The initial contents of a page, usually encrypted in place, replace zeroing.
  * The rest of a large folio has to be cleared first all the same.
  */
-static int gmem_populate_folio(struct kvm *kvm, struct folio *folio,
-			       pgoff_t index, gfn_t gfn, struct page *src,
+static int gmem_populate_folio(struct kvm *kvm, struct guestmem_inode *mem,
+			       struct folio *folio, pgoff_t index, gfn_t gfn,
+			       struct page *src,
 			       kvm_gmem_populate_cb post_populate, void *opaque)
 {
 	int r;
@@ -833,9 +1035,7 @@ static int gmem_populate_folio(struct kvm *kvm, struct folio *folio,
 		guestmem_zero_folio(folio);
 	folio_unlock(folio);
 
-	if (!kvm_range_has_memory_attributes(kvm, gfn, gfn + 1,
-					     KVM_MEMORY_ATTRIBUTE_PRIVATE,
-					     KVM_MEMORY_ATTRIBUTE_PRIVATE))
+	if (!gmem_may_populate(kvm, mem, index, gfn))
 		return -EINVAL;
 
 	r = post_populate(kvm, gfn, gmem_folio_pfn(folio, index), src, opaque);
@@ -858,7 +1058,8 @@ static int gmem_populate_gfn(struct kvm *kvm, struct kvm_memory_slot *slot,
 	if (IS_ERR(folio)) {
 		r = PTR_ERR(folio);
 	} else {
-		r = gmem_populate_folio(kvm, folio, index, gfn, src,
+		r = gmem_populate_folio(kvm, to_guestmem(file_inode(file)),
+					folio, index, gfn, src,
 					post_populate, opaque);
 		folio_put(folio);
 	}

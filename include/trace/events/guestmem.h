@@ -46,6 +46,96 @@ DEFINE_EVENT(guestmem_folio, guestmem_free,
 	TP_ARGS(gi, folio)
 );
 
+#define guestmem_show_target(target)					\
+	__print_symbolic(target,					\
+			 { GUESTMEM_PRIVATE, "private" },		\
+			 { GUESTMEM_SHARED, "shared" },			\
+			 { GUESTMEM_ABSENT, "absent" })
+
+TRACE_DEFINE_ENUM(GUESTMEM_PRIVATE);
+TRACE_DEFINE_ENUM(GUESTMEM_SHARED);
+TRACE_DEFINE_ENUM(GUESTMEM_ABSENT);
+
+DECLARE_EVENT_CLASS(guestmem_change,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
+
+	TP_ARGS(c, range, err),
+
+	TP_STRUCT__entry(
+		__field(u64, ino)
+		__field(int, target)
+		__field(unsigned long, start)
+		__field(unsigned long, end)
+		__field(int, err)
+	),
+
+	TP_fast_assign(
+		__entry->ino = c->gi->mapping->host->i_ino;
+		__entry->target = c->target;
+		__entry->start = range.start;
+		__entry->end = range.end;
+		__entry->err = err;
+	),
+
+	TP_printk("ino=%llu target=%s range=%lu-%lu result=%d", __entry->ino,
+		  guestmem_show_target(__entry->target), __entry->start,
+		  __entry->end, __entry->err)
+);
+
+/* A change is asked for. */
+DEFINE_EVENT(guestmem_change, guestmem_change_begin,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
+	TP_ARGS(c, range, err)
+);
+
+/* A step can not fail any more. */
+DEFINE_EVENT(guestmem_change, guestmem_change_frozen,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
+	TP_ARGS(c, range, err)
+);
+
+/* A step is done, and guests may map it again. */
+DEFINE_EVENT(guestmem_change, guestmem_change_committed,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
+	TP_ARGS(c, range, err)
+);
+
+/* A change has come to its end, good or bad. */
+DEFINE_EVENT(guestmem_change, guestmem_change_end,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
+	TP_ARGS(c, range, err)
+);
+
+/* A folio has more references than its page cache and mappings account for. */
+TRACE_EVENT(guestmem_refused,
+	TP_PROTO(struct guestmem_change *c, struct folio *folio),
+
+	TP_ARGS(c, folio),
+
+	TP_STRUCT__entry(
+		__field(u64, ino)
+		__field(int, target)
+		__field(unsigned long, index)
+		__field(unsigned long, pfn)
+		__field(int, refs)
+		__field(int, expected)
+	),
+
+	TP_fast_assign(
+		__entry->ino = c->gi->mapping->host->i_ino;
+		__entry->target = c->target;
+		__entry->index = c->err_index;
+		__entry->pfn = folio_pfn(folio);
+		/* One is the walker's. */
+		__entry->refs = folio_ref_count(folio) - 1;
+		__entry->expected = folio_expected_ref_count(folio);
+	),
+
+	TP_printk("ino=%llu target=%s index=%lu pfn=0x%lx refs=%d expected=%d",
+		  __entry->ino, guestmem_show_target(__entry->target),
+		  __entry->index, __entry->pfn, __entry->refs, __entry->expected)
+);
+
 #endif /* _TRACE_GUESTMEM_H */
 
 #include <trace/define_trace.h>

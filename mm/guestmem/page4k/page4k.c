@@ -76,7 +76,8 @@ static void page4k_truncate(struct guestmem_inode *gi)
  * The page stays where it is: what happens to a guest that touches it is up to
  * user space, which learns of it by -EHWPOISON.
  */
-static int page4k_error_folio(struct guestmem_inode *gi, struct folio *folio)
+static int page4k_error_folio(struct guestmem_inode *gi, struct folio *folio,
+			      struct guestmem_range *bad)
 {
 	return MF_DELAYED;
 }

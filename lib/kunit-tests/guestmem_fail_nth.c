@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Makes the n-th allocation of a task fail
+ *
+ * The counter is the task's own, so that nobody else suffers.  But what it
+ * counts are only allocations that failslab and fail_page_alloc look at, and
+ * those are none of ours until their switches are set: they live in debugfs,
+ * whose inodes point to them.
+ */
+#include <linux/dcache.h>
+#include <linux/debugfs.h>
+#include <linux/sched.h>
+
+#include "guestmem_fail_nth.h"
+
+static const char * const kind_names[] = { "slab", "page" };
+
+static const char * const spell_names[] = { "once", "for ever" };
+
+/*
+ * The switches
+ */
+
+enum width {
+	WIDTH_BOOL,
+	WIDTH_U32,
+	WIDTH_ULONG,
+};
+
+static const struct knob {
+	const char *dir;
+	const char *file;
+	enum width width;
+	/* For each kind: what makes exactly the allocations of the kind fail. */
+	unsigned long value[KINDS];
+} knobs[] = {
+	{ "failslab", "ignore-gfp-wait", WIDTH_BOOL, { false, true } },
+	/* No cache is marked: that switches it off. */
+	{ "failslab", "cache-filter", WIDTH_BOOL, { false, true } },
+	{ "failslab", "verbose", WIDTH_ULONG, { 0, 0 } },
+	{ "failslab", "task-filter", WIDTH_BOOL, { true, true } },
+	{ "failslab", "times", WIDTH_U32, { -1, -1 } },
+	{ "failslab", "probability", WIDTH_ULONG, { 100, 100 } },
+	{ "fail_page_alloc", "ignore-gfp-wait", WIDTH_BOOL, { true, false } },
+	{ "fail_page_alloc", "ignore-gfp-highmem", WIDTH_BOOL, { true, false } },
+	{ "fail_page_alloc", "min-order", WIDTH_U32, { 255, 0 } },
+	{ "fail_page_alloc", "verbose", WIDTH_ULONG, { 0, 0 } },
+	{ "fail_page_alloc", "task-filter", WIDTH_BOOL, { true, true } },
+	{ "fail_page_alloc", "times", WIDTH_U32, { -1, -1 } },
+	{ "fail_page_alloc", "probability", WIDTH_ULONG, { 100, 100 } },
+};
+
+static unsigned long knobs_saved[ARRAY_SIZE(knobs)];
+
+static void *knob_pointer(const struct knob *knob)
+{
+	struct dentry *dir = debugfs_lookup(knob->dir, NULL);
+	struct dentry *file = NULL;
+	void *pointer = NULL;
+
+	if (!IS_ERR_OR_NULL(dir))
+		file = debugfs_lookup(knob->file, dir);
+	if (!IS_ERR_OR_NULL(file))
+		pointer = d_inode(file)->i_private;
+
+	/* Both stay: nobody removes them. */
+	dput(file);
+	dput(dir);
+	return pointer;
+}
+
+static unsigned long knob_read(const struct knob *knob)
+{
+	void *pointer = knob_pointer(knob);
+
+	switch (knob->width) {
+	case WIDTH_BOOL:
+		return *(bool *)pointer;
+	case WIDTH_U32:
+		return *(u32 *)pointer;
+	default:
+		return *(unsigned long *)pointer;
+	}
+}
+
+static void knob_write(const struct knob *knob, unsigned long value)
+{
+	void *pointer = knob_pointer(knob);
+
+	switch (knob->width) {
+	case WIDTH_BOOL:
+		*(bool *)pointer = value;
+		break;
+	case WIDTH_U32:
+		*(u32 *)pointer = value;
+		break;
+	default:
+		*(unsigned long *)pointer = value;
+	}
+}
+
+int fail_nth_suite_init(struct kunit_suite *suite)
+{
+	for (int i = 0; i < ARRAY_SIZE(knobs); i++) {
+		if (!knob_pointer(&knobs[i]))
+			return -ENOENT;
+		knobs_saved[i] = knob_read(&knobs[i]);
+	}
+
+	return gmt_suite_init(suite);
+}
+
+static void turn_knobs(enum alloc_kind kind)
+{
+	for (int i = 0; i < ARRAY_SIZE(knobs); i++)
+		knob_write(&knobs[i], knobs[i].value[kind]);
+}
+
+static void restore_knobs(void)
+{
+	for (int i = 0; i < ARRAY_SIZE(knobs); i++)
+		knob_write(&knobs[i], knobs_saved[i]);
+}
+
+/*
+ * The loop
+ */
+
+/*
+ * Runs with a failure in allocation @nth; false if there were not as many.  When
+ * the count is down to 0, the task's other mark decides about those that follow.
+ */
+static bool run_with_failure(struct kunit *test, const struct operation *op,
+			     enum alloc_kind kind, enum spell spell,
+			     unsigned int nth, int *err)
+{
+	bool injected;
+
+	turn_knobs(kind);
+	current->make_it_fail = spell == SPELL_FOR_EVER;
+	current->fail_nth = nth;
+	*err = op->run(test);
+	injected = !current->fail_nth;
+	current->fail_nth = 0;
+	current->make_it_fail = 0;
+	restore_knobs();
+	return injected;
+}
+
+/* How often it was made to fail. */
+static unsigned int fail_every_allocation(struct kunit *test, const char *name,
+					  const struct operation *op, enum alloc_kind kind,
+					  enum spell spell)
+{
+	unsigned int nth, refused = 0;
+	bool injected = true;
+	int err = 0;
+
+	for (nth = 1; injected && nth < MANY; nth++) {
+		if (op->prepare)
+			op->prepare(test);
+
+		injected = run_with_failure(test, op, kind, spell, nth, &err);
+		if (!err) {
+			op->undo(test);
+			continue;
+		}
+
+		KUNIT_EXPECT_TRUE_MSG(test, injected, "fails without a failure: %d", err);
+		KUNIT_EXPECT_EQ_MSG(test, err, -ENOMEM, "%s %u", kind_names[kind], nth);
+		op->check_failed(test);
+		refused++;
+	}
+
+	/* The last round had nothing left to fail. */
+	KUNIT_EXPECT_FALSE(test, injected);
+	KUNIT_EXPECT_EQ(test, err, 0);
+	nth -= 2;
+	kunit_info(test, "%s: %s, %s: %u failures injected, %u refused\n",
+		   name, kind_names[kind], spell_names[spell], nth, refused);
+	return nth;
+}
+
+/* Once and for ever; how often in all. */
+unsigned int fail_in_every_way(struct kunit *test, const char *name,
+			       const struct operation *op, enum alloc_kind kind)
+{
+	unsigned int injected = 0;
+
+	for (enum spell spell = 0; spell < SPELLS; spell++)
+		injected += fail_every_allocation(test, name, op, kind, spell);
+	return injected;
+}
+
+/* What is left of MANY when @run is done: one less for each allocation. */
+unsigned int allocations_left(struct kunit *test, int (*run)(struct kunit *test),
+			      enum alloc_kind kind)
+{
+	unsigned int left;
+	int err;
+
+	turn_knobs(kind);
+	current->fail_nth = MANY;
+	err = run(test);
+	left = current->fail_nth;
+	current->fail_nth = 0;
+	restore_knobs();
+
+	KUNIT_EXPECT_EQ(test, err, 0);
+	return left;
+}
