@@ -376,6 +376,25 @@ struct guestmem_change {
 	void *plan;
 };
 
+/**
+ * struct guestmem_custody - who gets folios back that outlive their file
+ * @owner: module of @release and of the object itself; pinned by every folio in
+ *	custody, so both stay valid as long as there is one.  NULL if built in.
+ * @release: **Required.** The last reference to a folio has gone, wherever and
+ *	in whatever context it was dropped.  Called from a worker, one folio at a
+ *	time, no lock held, may sleep.  The folio is uncharged and out of custody,
+ *	has one reference and no flag but PG_hwpoison, and so is fit for alloc_folio
+ *	to return once more.  If it is poisoned (folio_test_hwpoison(), a large folio
+ *	page by page) it must not be: folio_put() takes a single page out of use.
+ *
+ * An allocator has one, or one for each of its pools, or embeds one in what it
+ * keeps of a block.
+ */
+struct guestmem_custody {
+	struct module *owner;
+	void (*release)(struct guestmem_custody *custody, struct folio *folio);
+};
+
 /* Allocators */
 int guestmem_register(const struct guestmem_allocator_operations *ops);
 void guestmem_unregister(const struct guestmem_allocator_operations *ops);
@@ -384,6 +403,8 @@ struct guestmem_range guestmem_next_run(const struct guestmem_change *c, pgoff_t
 					pgoff_t end);
 void guestmem_free_folio(struct guestmem_inode *gi, struct folio *folio);
 int guestmem_charge_folio(struct guestmem_inode *gi, struct folio *folio);
+void guestmem_custody_take(struct guestmem_custody *custody, struct folio *folio);
+void guestmem_custody_flush(void);
 
 /* Clients */
 u64 guestmem_selectors(void);

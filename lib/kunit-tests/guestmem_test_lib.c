@@ -159,6 +159,7 @@ void gmt_exit(struct kunit *test)
 
 	guestmem_flush_poison();
 	gmt_close(test);
+	guestmem_custody_flush();
 	mock_unregister();
 
 	KUNIT_EXPECT_EQ(test, mock_breaches(), 0);
