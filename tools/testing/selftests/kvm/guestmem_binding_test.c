@@ -383,8 +383,7 @@ static void bind_guest(struct kvm_vm *vm, gpa_t gpa, void *hva, int fd, u64 offs
 {
 	vm_set_user_memory_region2(vm, GUESTMEM_SLOT, KVM_MEM_GUEST_MEMFD, gpa,
 				   GUEST_SIZE, hva, fd, offset);
-	if (vm_is_private(vm))
-		vm_mem_set_private(vm, gpa, GUEST_SIZE);
+	mark_private(vm, gpa, GUEST_SIZE);
 	virt_map(vm, gpa, gpa, GUEST_SIZE / vm->page_size);
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A guest with private memory from a guest_memfd, and what the kernel says
- * about it.  Every figure that is printed is asked for, none is known before.
+ * about it; and memory that becomes shared and private again where it is.
+ * Every figure that is printed is asked for, none is known before.
  */
 #include "guestmem_util.h"
 
@@ -13,13 +14,35 @@ struct mappings {
 	u64 pages_1g;
 };
 
+struct allocator {
+	const char *name;
+	u64 flags;
+	u8 page_size_log2;
+	/* Size of the file, and of what the guest touches of it at most. */
+	size_t size;
+	size_t used;
+};
+
+static const struct allocator allocators[] = {
+	{ "page4k", 0, 0, SZ_16M, SZ_1G },
+	{ "hugetlb-2m", GUEST_MEMFD_FLAG_HUGETLB, 21, SZ_16M, SZ_1G },
+	{ "hugetlb-1g", GUEST_MEMFD_FLAG_HUGETLB, 30, SZ_1G, SZ_16M },
+};
+
 struct demo {
+	struct allocator allocator;
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	size_t size;
-	u64 flags;
+	void *mem;
 	int fd;
 };
+
+/* What the guest is to do next: write the words of a seed, if it is given one. */
+static struct job {
+	u64 gva;
+	u64 size;
+	u64 seed;
+} job;
 
 static bool all_went_well = true;
 
@@ -39,9 +62,11 @@ static void __printf(2, 3) row(const char *key, const char *fmt, ...)
 	printf("\n");
 }
 
+/* The shift is what makes the upper bits of a word, its seed, count. */
 static u64 checksum_add(u64 sum, u64 word)
 {
-	return sum * 0x9e3779b97f4a7c15ull + word;
+	sum = (sum ^ word) * 0x9e3779b97f4a7c15ull;
+	return sum ^ sum >> 29;
 }
 
 static u64 checksum(const u64 *mem, u64 size)
@@ -54,7 +79,7 @@ static u64 checksum(const u64 *mem, u64 size)
 	return sum;
 }
 
-/* What the guest must come to; the host cannot look. */
+/* What the words of a seed come to. */
 static u64 expected_checksum(u64 size, u64 seed)
 {
 	u64 sum = 0;
@@ -65,19 +90,27 @@ static u64 expected_checksum(u64 size, u64 seed)
 	return sum;
 }
 
-static void guest_code(u64 gva, u64 size, u64 seed)
+static void guest_code(void)
 {
-	pattern_fill((void *)gva, size, seed);
-	GUEST_SYNC1(checksum((u64 *)gva, size));
-	GUEST_SYNC1(checksum((u64 *)gva, size));
+	for (;;) {
+		void *mem = (void *)READ_ONCE(job.gva);
+		u64 size = READ_ONCE(job.size);
+		u64 seed = READ_ONCE(job.seed);
+
+		if (seed)
+			pattern_fill(mem, size, seed);
+		GUEST_SYNC1(checksum(mem, size));
+	}
 }
 
-static u64 run_guest(struct kvm_vcpu *vcpu)
+static u64 run_guest(const struct demo *demo, u64 offset, u64 size, u64 seed)
 {
 	struct ucall uc;
 
-	vcpu_run(vcpu);
-	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC,
+	job = (struct job) { GUESTMEM_GPA + offset, size, seed };
+	sync_global_to_guest(demo->vm, job);
+	vcpu_run(demo->vcpu);
+	TEST_ASSERT(get_ucall(demo->vcpu, &uc) == UCALL_SYNC,
 		    "the guest did not get to its checksum");
 	return uc.args[0];
 }
@@ -129,22 +162,26 @@ static void show_blocks(int fd)
 	row("st_blocks", "%lu (%lu KiB)", blocks, blocks / 2);
 }
 
-/* A hole takes just the file's own mappings away, which tells them apart. */
-static void show_mappings(const struct mappings *with, const struct mappings *without)
+/* A change takes just its range's mappings away, which tells them apart. */
+static void show_mappings(const char *key, const struct mappings *with,
+			  const struct mappings *without)
 {
-	row("stage-2 mappings", "%lu of 4 KiB, %lu of 2 MiB, %lu of 1 GiB",
+	row(key, "%lu of 4 KiB, %lu of 2 MiB, %lu of 1 GiB",
 	    with->pages_4k - without->pages_4k,
 	    with->pages_2m - without->pages_2m,
 	    with->pages_1g - without->pages_1g);
 }
 
-static void show_checksum(const struct demo *demo, u64 sum, u64 seed)
+static void show_checksum(const char *whose, u64 sum, u64 want, const char *right)
 {
-	u64 want = expected_checksum(demo->size, seed);
-
-	row("guest's checksum", "0x%016lx (%s)", sum,
-	    sum == want ? "what the host expects" : "WRONG");
+	row(whose, "0x%016lx (%s)", sum, sum == want ? right : "WRONG");
 	all_went_well &= sum == want;
+}
+
+static void show_guest_checksum(u64 sum, u64 size, u64 seed)
+{
+	show_checksum("guest's checksum", sum, expected_checksum(size, seed),
+		      "what the host expects");
 }
 
 static void show_refused(const char *call, bool failed)
@@ -158,14 +195,14 @@ static void show_what_the_host_is_refused(const struct demo *demo)
 	void *mem;
 	char c = 0;
 
-	mem = mmap(NULL, demo->size, PROT_READ, MAP_SHARED, demo->fd, 0);
+	mem = mmap(NULL, demo->allocator.size, PROT_READ, MAP_SHARED, demo->fd, 0);
 	show_refused("mmap()", mem == MAP_FAILED);
 	show_refused("read()", read(demo->fd, &c, 1) < 0);
 	show_refused("write()", write(demo->fd, &c, 1) < 0);
 	show_refused("ftruncate()", ftruncate(demo->fd, 0) < 0);
 }
 
-static void __printf(1, 2) give_up(const char *fmt, ...)
+static void __noreturn __printf(1, 2) give_up(const char *fmt, ...)
 {
 	va_list args;
 
@@ -177,83 +214,294 @@ static void __printf(1, 2) give_up(const char *fmt, ...)
 	exit(KSFT_FAIL);
 }
 
-static void create_demo(struct demo *demo)
+static int create_file(struct kvm_vm *vm, const struct allocator *allocator)
 {
-	demo->vm = create_vm_for(KVM_X86_SW_PROTECTED_VM, demo->size, guest_code,
-				 &demo->vcpu);
-	demo->fd = __vm_create_guest_memfd(demo->vm, demo->size, demo->flags);
-	if (demo->fd < 0)
+	struct kvm_create_guest_memfd args = {
+		.size = allocator->size,
+		.flags = allocator->flags,
+		.page_size_log2 = allocator->page_size_log2,
+	};
+	int fd = __vm_ioctl(vm, KVM_CREATE_GUEST_MEMFD, &args);
+
+	if (fd < 0)
 		give_up("KVM refuses a guest_memfd of %lu MiB with flags 0x%lx: %s",
-			demo->size / SZ_1M, demo->flags, strerror(errno));
-	bind_file(demo->vm, GUESTMEM_GPA, demo->size, demo->fd, 0);
-	virt_map(demo->vm, GUESTMEM_GPA, GUESTMEM_GPA,
-		 demo->size / demo->vm->page_size);
+			allocator->size / SZ_1M, allocator->flags, strerror(errno));
+	return fd;
 }
 
-static void run_demo(struct demo *demo)
+static struct demo create_demo(const struct allocator *allocator)
 {
-	const u64 seed = 1;
+	struct demo demo = { .allocator = *allocator };
+
+	demo.vm = create_vm_for(KVM_X86_SW_PROTECTED_VM, allocator->used, guest_code,
+				&demo.vcpu);
+	demo.fd = create_file(demo.vm, allocator);
+	bind_file(demo.vm, GUESTMEM_GPA, allocator->size, demo.fd, 0);
+	virt_map(demo.vm, GUESTMEM_GPA, GUESTMEM_GPA,
+		 allocator->used / demo.vm->page_size);
+	if (allocator->flags & GUEST_MEMFD_FLAG_MMAP)
+		demo.mem = map_file(demo.fd, allocator->size);
+	return demo;
+}
+
+static void free_demo(struct demo *demo)
+{
+	if (demo->mem)
+		kvm_munmap(demo->mem, demo->allocator.size);
+	kvm_close(demo->fd);
+	kvm_vm_free(demo->vm);
+}
+
+static void show_private_memory(const struct demo *demo)
+{
+	const u64 seed = 1, used = demo->allocator.used;
 	struct mappings with, without;
+	char text[64];
 	u64 sum;
 
 	title("A VM with private memory on a guest_memfd");
 	show_file(demo);
 
-	vcpu_args_set(demo->vcpu, 3, GUESTMEM_GPA, demo->size, seed);
-	sum = run_guest(demo->vcpu);
+	sum = run_guest(demo, 0, used, seed);
 	with = read_mappings(demo->vm);
 
-	title("The guest wrote all of it and read it back");
-	show_checksum(demo, sum, seed);
+	snprintf(text, sizeof(text), "The guest wrote %lu MiB of it and read it back",
+		 used / SZ_1M);
+	title(text);
+	show_guest_checksum(sum, used, seed);
 	show_blocks(demo->fd);
 	show_folios(demo->fd);
 
-	punch_pages(demo->fd, 0, demo->size / getpagesize());
+	punch_pages(demo->fd, 0, demo->allocator.size / getpagesize());
 	without = read_mappings(demo->vm);
-	show_mappings(&with, &without);
+	show_mappings("stage-2 mappings", &with, &without);
 
 	title("The host punched a hole over the whole file");
 	show_blocks(demo->fd);
-
-	sum = run_guest(demo->vcpu);
-	show_checksum(demo, sum, 0);
+	show_guest_checksum(run_guest(demo, 0, used, 0), used, 0);
 	row("last exit", "KVM_EXIT_%s", exit_reason_str(demo->vcpu->run->exit_reason));
 
 	title("The host is refused");
 	show_what_the_host_is_refused(demo);
-	printf("\n");
+}
+
+/*
+ * Conversion: a part in the middle of a file, there and back
+ */
+
+/* Seeds of what the guest and the host write. */
+#define BY_GUEST	2
+#define BY_HOST		3
+
+/* One line per run of pages of the same state, which a range has few of. */
+static void show_states(int fd)
+{
+	unsigned long start, end;
+	char path[64], state[16];
+	FILE *f;
+
+	guestmem_debugfs_path(fd, "states", path, sizeof(path));
+	f = fopen(path, "r");
+	if (!f) {
+		row("states", "not told by this kernel, or debugfs is not mounted");
+		return;
+	}
+	while (fscanf(f, "%lu %lu %15s", &start, &end, state) == 3)
+		row("states", "pages %4lu to %4lu %s", start, end - 1, state);
+	fclose(f);
+}
+
+static void show_layout(const struct demo *demo)
+{
+	show_states(demo->fd);
+	show_folios(demo->fd);
+	show_blocks(demo->fd);
+}
+
+/* A checksum over where each folio is; 0 if the kernel does not say. */
+static u64 read_places(int fd)
+{
+	char path[64];
+	u64 sum = 0;
+	FILE *f;
+	int c;
+
+	guestmem_debugfs_path(fd, "pfns", path, sizeof(path));
+	f = fopen(path, "r");
+	if (!f)
+		return 0;
+	while ((c = fgetc(f)) != EOF)
+		sum = checksum_add(sum, c);
+	fclose(f);
+	return sum;
+}
+
+static void show_places(u64 before, u64 after)
+{
+	if (!before)
+		return;
+
+	row("pages", "%s", before == after ? "all where they were" : "MOVED");
+	all_went_well &= before == after;
+}
+
+static bool host_can_read(const char *mem)
+{
+	struct sigaction old, new = { .sa_handler = expect_sigbus_handler };
+	bool can;
+
+	sigaction(SIGBUS, &new, &old);
+	/* The signal comes back here. */
+	can = !sigsetjmp(expect_sigbus_jmpbuf, 1);
+	if (can)
+		(void)READ_ONCE(*mem);
+	sigaction(SIGBUS, &old, NULL);
+	return can;
+}
+
+static void show_host_reads(const char *key, const void *mem, bool expected)
+{
+	bool can = host_can_read(mem);
+
+	row(key, "%s", can ? "allowed" : "SIGBUS");
+	all_went_well &= can == expected;
+}
+
+static void set_attributes(const struct demo *demo, u64 offset, u64 size, u64 attributes)
+{
+	struct kvm_memory_attributes2 attrs = {
+		.offset = offset,
+		.size = size,
+		.attributes = attributes,
+	};
+
+	if (ioctl(demo->fd, KVM_SET_MEMORY_ATTRIBUTES2, &attrs))
+		give_up("KVM refuses to convert at offset 0x%llx: %s",
+			attrs.error_offset, strerror(errno));
+}
+
+/* Convert the part, and show what that took from the guest and what became of it. */
+static void show_change(const struct demo *demo, u64 offset, u64 size, u64 attributes)
+{
+	u64 places = read_places(demo->fd);
+	struct mappings with, without;
+
+	with = read_mappings(demo->vm);
+	set_attributes(demo, offset, size, attributes);
+	without = read_mappings(demo->vm);
+
+	show_layout(demo);
+	show_places(places, read_places(demo->fd));
+	show_mappings("unmapped from the guest", &with, &without);
+}
+
+static void show_to_shared(const struct demo *demo, u64 offset, u64 size)
+{
+	void *part = demo->mem + offset;
+
+	title("A quarter of it is made shared (KVM_SET_MEMORY_ATTRIBUTES2)");
+	show_change(demo, offset, size, 0);
+	show_host_reads("host reads before it", part - 1, false);
+	show_host_reads("host reads its start", part, true);
+	show_checksum("host's checksum", checksum(part, size),
+		      expected_checksum(size, BY_GUEST), "what the guest wrote");
+
+	title("The host writes to the shared part, and the guest looks");
+	pattern_fill(part, size, BY_HOST);
+	show_checksum("guest's checksum", run_guest(demo, offset, size, 0),
+		      expected_checksum(size, BY_HOST), "what the host wrote");
+}
+
+static void show_to_private(const struct demo *demo, u64 offset, u64 size)
+{
+	title("It is made private again");
+	show_change(demo, offset, size, KVM_MEMORY_ATTRIBUTE_PRIVATE);
+	show_host_reads("host reads its start", demo->mem + offset, false);
+	show_checksum("guest's checksum", run_guest(demo, offset, size, 0),
+		      expected_checksum(size, BY_HOST), "what the host wrote");
+}
+
+static void show_conversion(const struct demo *demo)
+{
+	const u64 size = demo->allocator.size / 4 / getpagesize() * getpagesize();
+	const u64 used = demo->allocator.used;
+
+	title("A file the host maps, all of it private: the guest wrote it");
+	show_guest_checksum(run_guest(demo, 0, used, BY_GUEST), used, BY_GUEST);
+	/* The part is looked at by itself later. */
+	run_guest(demo, size, size, BY_GUEST);
+	show_layout(demo);
+	show_host_reads("host reads any of it", demo->mem + size, false);
+
+	show_to_shared(demo, size, size);
+	show_to_private(demo, size, size);
+}
+
+static void demonstrate(const struct allocator *allocator, void (*show)(const struct demo *demo))
+{
+	struct demo demo = create_demo(allocator);
+
+	show(&demo);
+	free_demo(&demo);
+}
+
+static void demonstrate_conversion(struct allocator allocator)
+{
+	if (!converts_in_place()) {
+		title("Conversion in place is off: boot with kvm.gmem_in_place_conversion=1");
+		return;
+	}
+
+	allocator.flags |= GUEST_MEMFD_FLAG_MMAP;
+	demonstrate(&allocator, show_conversion);
+}
+
+static const struct allocator *find_allocator(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(allocators); i++) {
+		if (!strcmp(allocators[i].name, name))
+			return &allocators[i];
+	}
+	give_up("-a takes page4k, hugetlb-2m or hugetlb-1g");
 }
 
 static void explain(const char *name)
 {
-	printf("usage: %s [-m MiB] [-f FLAGS]\n"
-	       "  -m  memory of the guest_memfd, 1 to 1024 (16)\n"
-	       "  -f  flags of KVM_CREATE_GUEST_MEMFD (0): 0 is the 4K allocator\n",
+	printf("usage: %s [-a ALLOCATOR] [-m MiB] [-f FLAGS]\n"
+	       "  -a  page4k, hugetlb-2m or hugetlb-1g (page4k)\n"
+	       "  -m  memory of the guest_memfd, 1 to 1024 (16; hugetlb-1g: 1024)\n"
+	       "  -f  flags of KVM_CREATE_GUEST_MEMFD, for an allocator that is not in the list\n",
 	       name);
 	exit(KSFT_FAIL);
 }
 
 int main(int argc, char *argv[])
 {
-	struct demo demo = { .size = SZ_16M };
+	struct allocator allocator = allocators[0];
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:f:h")) != -1) {
-		if (opt == 'm')
-			demo.size = (size_t)atoi_positive("memory", optarg) * SZ_1M;
+	while ((opt = getopt(argc, argv, "a:m:f:h")) != -1) {
+		if (opt == 'a')
+			allocator = *find_allocator(optarg);
+		else if (opt == 'm')
+			allocator.size = (size_t)atoi_positive("memory", optarg) * SZ_1M;
 		else if (opt == 'f')
-			demo.flags = strtoull(optarg, NULL, 0);
+			allocator.flags = strtoull(optarg, NULL, 0);
 		else
 			explain(argv[0]);
 	}
-	if (demo.size > SZ_1G)
+	if (allocator.size > SZ_1G)
 		give_up("-m takes 1024 MiB at most");
 	if (!vm_type_available(KVM_X86_SW_PROTECTED_VM))
 		give_up("KVM lacks private memory; it needs CONFIG_KVM_SW_PROTECTED_VM");
 
-	create_demo(&demo);
-	run_demo(&demo);
-	kvm_close(demo.fd);
-	kvm_vm_free(demo.vm);
+	allocator.used = min(allocator.size, allocator.used);
+	demonstrate(&allocator, show_private_memory);
+	/* Only single pages can be shared with the host so far. */
+	if (!allocator.flags)
+		demonstrate_conversion(allocator);
+	printf("\n");
 	return all_went_well ? KSFT_PASS : KSFT_FAIL;
 }

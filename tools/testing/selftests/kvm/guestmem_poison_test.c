@@ -8,7 +8,7 @@
  */
 #include <sys/prctl.h>
 
-#include "guestmem_util.h"
+#include "guestmem_convert.h"
 #include "kvm_test_harness.h"
 
 #define NR_PAGES	8
@@ -462,6 +462,81 @@ TEST_F_TIMEOUT(guestmem_poison_host, hole_replaces_the_page, 120)
 	poison(w);
 	punch_pages(w->fd, BAD, 1);
 
+	/* The old mapping remembers the poison until it is gone. */
+	kvm_munmap(w->mem, w->size);
+	w->mem = map_file(w->fd, w->size);
+	expect_pattern(w->mem + BAD * w->page_size, w->page_size, 0,
+		       "the page in place of the poisoned one");
+}
+
+/* A page that is converted in place after it became poisoned. */
+FIXTURE(guestmem_poison_convert) {
+	struct ward ward;
+};
+
+FIXTURE_VARIANT(guestmem_poison_convert) {
+	bool private;
+};
+
+FIXTURE_VARIANT_ADD(guestmem_poison_convert, from_private) {
+	.private = true,
+};
+
+FIXTURE_VARIANT_ADD(guestmem_poison_convert, from_shared) {
+	.private = false,
+};
+
+FIXTURE_SETUP(guestmem_poison_convert)
+{
+	const char *why = why_not_poison(variant->private);
+
+	if (!convert_available())
+		why = "kvm.gmem_in_place_conversion is off";
+	if (why)
+		SKIP(return, "%s", why);
+
+	create_ward(&self->ward, KVM_X86_SW_PROTECTED_VM, GUESTMEM_SHARED);
+	if (variant->private) {
+		make_private(self->ward.fd, BAD, 1);
+		poison_private_page(&self->ward);
+	} else {
+		poison_mapped_page(&self->ward);
+	}
+}
+
+FIXTURE_TEARDOWN(guestmem_poison_convert)
+{
+	free_ward(&self->ward);
+}
+
+TEST_F_TIMEOUT(guestmem_poison_convert, nobody_gets_the_page, 120)
+{
+	struct ward *w = &self->ward;
+	bool states[NR_PAGES] = {};
+
+	if (variant->private) {
+		make_shared(w->fd, 0, NR_PAGES);
+	} else {
+		expect_refused_at(w->fd, 0, NR_PAGES, true, EHWPOISON, BAD);
+		expect_refused_at(w->fd, BAD, 1, true, EHWPOISON, BAD);
+	}
+	expect_states(w->fd, states, NR_PAGES, "after converting poison");
+	expect_host_refused(w->mem + BAD * w->page_size);
+	expect_guest_ehwpoison(w, GUEST_CHECK, page_seed(BAD));
+}
+
+TEST_F_TIMEOUT(guestmem_poison_convert, neighbours_and_a_new_page_convert, 120)
+{
+	struct ward *w = &self->ward;
+
+	make_private(w->fd, 0, BAD);
+	make_private(w->fd, BAD + 1, NR_PAGES - BAD - 1);
+	guest_do_page(w, GUEST_CHECK, BAD - 1);
+	guest_do_page(w, GUEST_CHECK, BAD + 1);
+
+	punch_pages(w->fd, BAD, 1);
+	make_private(w->fd, 0, NR_PAGES);
+	make_shared(w->fd, 0, NR_PAGES);
 	/* The old mapping remembers the poison until it is gone. */
 	kvm_munmap(w->mem, w->size);
 	w->mem = map_file(w->fd, w->size);

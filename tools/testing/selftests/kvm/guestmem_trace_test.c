@@ -3,13 +3,9 @@
  * Tracepoints: every folio that enters or leaves a guest_memfd is reported,
  * with the place it has there.
  */
-#include <sys/mount.h>
-
-#include "guestmem_util.h"
+#include "guestmem_trace.h"
 #include "kvm_test_harness.h"
 
-#define TRACING		"/sys/kernel/tracing"
-#define INSTANCE	TRACING "/instances/guestmem_trace_test"
 #define NR_PAGES	8
 
 struct folio_event {
@@ -19,24 +15,6 @@ struct folio_event {
 	unsigned long pfn;
 	char allocator[32];
 };
-
-static bool events_available(void)
-{
-	if (access(TRACING "/events", F_OK))
-		mount("tracefs", TRACING, "tracefs", 0, NULL);
-
-	return !access(TRACING "/events/guestmem", F_OK);
-}
-
-static void write_tracing(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC);
-
-	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR(path, fd));
-	TEST_ASSERT(write(fd, value, strlen(value)) == strlen(value),
-		    "cannot write \"%s\" to %s", value, path);
-	kvm_close(fd);
-}
 
 static bool parse_event(const char *line, const char *name, struct folio_event *event)
 {
@@ -93,8 +71,7 @@ FIXTURE_SETUP(guestmem_trace)
 	if (!events_available())
 		SKIP(return, "the kernel lacks the guestmem tracepoints, or tracefs");
 
-	TEST_ASSERT(!mkdir(INSTANCE, 0700), __KVM_SYSCALL_ERROR("mkdir()", -1));
-	write_tracing(INSTANCE "/events/guestmem/enable", "1");
+	create_instance();
 	self->vm = vm_create_barebones();
 	self->fd = vm_create_guest_memfd(self->vm, NR_PAGES * getpagesize(), 0);
 	self->ino = file_stat(self->fd).st_ino;
@@ -103,7 +80,7 @@ FIXTURE_SETUP(guestmem_trace)
 FIXTURE_TEARDOWN(guestmem_trace)
 {
 	kvm_vm_free(self->vm);
-	TEST_ASSERT(!rmdir(INSTANCE), __KVM_SYSCALL_ERROR("rmdir()", -1));
+	remove_instance();
 }
 
 TEST_F(guestmem_trace, allocation)

@@ -9,6 +9,7 @@
 #include <linux/falloc.h>
 #include <linux/sizes.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "kvm_util.h"
 #include "ucall_common.h"
@@ -32,6 +33,12 @@ static inline bool vm_is_private(struct kvm_vm *vm)
 #else
 	return false;
 #endif
+}
+
+/* Are the states of pages the file's (kvm.gmem_in_place_conversion), not the VM's? */
+static inline bool converts_in_place(void)
+{
+	return kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES);
 }
 
 static inline struct stat file_stat(int fd)
@@ -186,7 +193,9 @@ static inline void expect_guest_done(struct kvm_vcpu *vcpu)
 		REPORT_GUEST_ASSERT(uc);
 		break;
 	default:
-		TEST_FAIL("Unexpected ucall %lu", uc.cmd);
+		TEST_FAIL("Unexpected ucall %lu, exit reason %u (%s)", uc.cmd,
+			  vcpu->run->exit_reason,
+			  exit_reason_str(vcpu->run->exit_reason));
 	}
 }
 
@@ -211,13 +220,19 @@ static inline struct kvm_vm *create_vm_for(unsigned long type, size_t size,
 					       guest_code);
 }
 
+/* A file's pages start private by themselves; a VM's do not. */
+static inline void mark_private(struct kvm_vm *vm, gpa_t gpa, size_t size)
+{
+	if (vm_is_private(vm) && !converts_in_place())
+		vm_mem_set_private(vm, gpa, size);
+}
+
 static inline void bind_file(struct kvm_vm *vm, gpa_t gpa, size_t size, int fd,
 			     u64 offset)
 {
 	vm_set_user_memory_region2(vm, GUESTMEM_SLOT, KVM_MEM_GUEST_MEMFD, gpa,
 				   size, NULL, fd, offset);
-	if (vm_is_private(vm))
-		vm_mem_set_private(vm, gpa, size);
+	mark_private(vm, gpa, size);
 }
 
 static inline void unbind_file(struct kvm_vm *vm, gpa_t gpa)
@@ -279,6 +294,49 @@ static inline u64 mapped_pfn(const void *mem)
 	TEST_ASSERT(n == sizeof(entry), "cannot read the page map");
 	kvm_close(fd);
 	return entry & ((1ull << 55) - 1);
+}
+
+static inline bool read_refcnt(const char *module, int *refcnt)
+{
+	char path[64];
+	bool found;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/refcnt", module);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	found = fscanf(f, "%d", refcnt) == 1;
+	fclose(f);
+	return found;
+}
+
+static inline int refcnt_of(const char *module)
+{
+	int refcnt;
+
+	TEST_ASSERT(read_refcnt(module, &refcnt), "%s was unloaded", module);
+	return refcnt;
+}
+
+/* Files and pages go at their leisure. */
+static inline void expect_refcnt(const char *module, int want)
+{
+	int ms;
+
+	for (ms = 0; ms < 5000 && refcnt_of(module) != want; ms++)
+		usleep(1000);
+	TEST_ASSERT(refcnt_of(module) == want, "%s has %d references, expected %d",
+		    module, refcnt_of(module), want);
+}
+
+static inline void expect_unload_refused(const char *module)
+{
+	long ret = syscall(__NR_delete_module, module, O_NONBLOCK);
+
+	TEST_ASSERT(ret == -1 && errno == EWOULDBLOCK,
+		    "unloading %s: got %ld errno %d, expected EWOULDBLOCK", module,
+		    ret, errno);
 }
 
 #endif /* SELFTEST_KVM_GUESTMEM_UTIL_H */

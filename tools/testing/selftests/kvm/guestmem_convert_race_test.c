@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Conversions against vCPUs and host threads that use the pages meanwhile.  Each
+ * user counts in a word of its own in every page: a write that is lost, or a
+ * page that comes back as another one, shows at once.
+ */
+#include <sys/resource.h>
+
+#include "guestmem_convert.h"
+#include "kvm_test_harness.h"
+
+#define NR_PAGES	8
+#define FIRST_FLIPPED	4
+#define NR_VCPUS	8
+#define NR_HOSTS	2
+#define NR_FLIPS	3000
+
+/*
+ * What is asked for in full: a kernel that is slow and a machine that is busy may
+ * do with a part of it.
+ */
+#define NR_TO_PRIVATE	10000
+#define NR_TO_SHARED	100000
+#define PERCENT_ENV	"GUESTMEM_RACE_PERCENT"
+
+/* In guest memory that is not under test. */
+struct guest_state {
+	u64 rounds[NR_VCPUS];
+	bool stop;
+};
+
+static struct guest_state guest_state;
+
+static u64 *user_word(void *mem, u64 page, u64 user)
+{
+	return mem + page * MIN_PAGE_SIZE + user * sizeof(u64);
+}
+
+static void guest_count(u64 vcpu, u64 round)
+{
+	for (u64 page = 0; page < NR_PAGES; page++) {
+		u64 *word = user_word((void *)GUESTMEM_GPA, page, vcpu);
+		u64 value = READ_ONCE(*word);
+
+		__GUEST_ASSERT(value == round, "vCPU %lu, page %lu: 0x%lx, expected 0x%lx",
+			       vcpu, page, value, round);
+		WRITE_ONCE(*word, round + 1);
+	}
+}
+
+static void guest_count_forever(u64 vcpu)
+{
+	u64 round;
+
+	for (round = 0; !READ_ONCE(guest_state.stop); round++) {
+		guest_count(vcpu, round);
+		WRITE_ONCE(guest_state.rounds[vcpu], round + 1);
+	}
+
+	GUEST_DONE();
+}
+
+struct vcpu_user {
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	u64 exits;
+};
+
+/* A user in the host, which knows no more than the last value it wrote. */
+struct host_user {
+	pthread_t thread;
+	struct race *race;
+	u64 user;
+	u64 count[NR_PAGES];
+	u64 refused;
+	u64 done;
+};
+
+struct race {
+	struct vcpu_user vcpus[NR_VCPUS];
+	struct host_user hosts[NR_HOSTS];
+	struct guest_state *guest;
+	struct kvm_vm *vm;
+	bool stop;
+	void *mem;
+	int nr_vcpus;
+	int fd;
+};
+
+static __thread sigjmp_buf refused;
+
+static void on_sigbus(int signal)
+{
+	siglongjmp(refused, 1);
+}
+
+/* Returns false if the page is private. */
+static bool host_count(struct host_user *host, u64 page)
+{
+	u64 *word = user_word(host->race->mem, page, host->user);
+	u64 value;
+
+	if (sigsetjmp(refused, 0))
+		return false;
+
+	value = READ_ONCE(*word);
+	TEST_ASSERT(value == host->count[page], "host, page %lu: 0x%lx, expected 0x%lx",
+		    page, value, host->count[page]);
+	WRITE_ONCE(*word, value + 1);
+	host->count[page] = value + 1;
+	return true;
+}
+
+static void *host_count_forever(void *arg)
+{
+	struct host_user *host = arg;
+	u64 page;
+
+	for (page = 0; !READ_ONCE(host->race->stop); page = (page + 1) % NR_PAGES) {
+		if (host_count(host, page))
+			host->done++;
+		else
+			host->refused++;
+	}
+	return NULL;
+}
+
+/*
+ * The state may change between the access and its handling.  User space is told,
+ * and has the access done again; of pages that nobody converts it hears nothing.
+ */
+static void expect_changed_state(struct kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	gpa_t first = GUESTMEM_GPA + FIRST_FLIPPED * MIN_PAGE_SIZE;
+
+	TEST_ASSERT(errno == EFAULT, __KVM_SYSCALL_ERROR("KVM_RUN", -1));
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_MEMORY_FAULT);
+	TEST_ASSERT(run->memory_fault.gpa >= first &&
+		    run->memory_fault.gpa < GUESTMEM_GPA + NR_PAGES * MIN_PAGE_SIZE,
+		    "exit for gpa 0x%llx, which is not converted", run->memory_fault.gpa);
+	TEST_ASSERT_EQ(run->memory_fault.size, MIN_PAGE_SIZE);
+	TEST_ASSERT_EQ(run->memory_fault.flags & ~KVM_MEMORY_EXIT_FLAG_PRIVATE, 0);
+}
+
+static void *run_vcpu(void *arg)
+{
+	struct vcpu_user *user = arg;
+
+	while (_vcpu_run(user->vcpu)) {
+		expect_changed_state(user->vcpu);
+		user->exits++;
+	}
+	expect_guest_done(user->vcpu);
+	return NULL;
+}
+
+static void create_race(struct race *race, int nr_vcpus)
+{
+	struct vm_shape shape = {
+		.mode = VM_MODE_DEFAULT,
+		.type = KVM_X86_SW_PROTECTED_VM,
+	};
+	struct kvm_vcpu *vcpus[NR_VCPUS];
+	size_t size = NR_PAGES * MIN_PAGE_SIZE;
+	int i;
+
+	memset(race, 0, sizeof(*race));
+	race->nr_vcpus = nr_vcpus;
+	race->vm = __vm_create_with_vcpus(shape, nr_vcpus, NR_PAGES, guest_count_forever,
+					  vcpus);
+	for (i = 0; i < nr_vcpus; i++)
+		race->vcpus[i].vcpu = vcpus[i];
+	race->guest = addr_gva2hva(race->vm, (gva_t)&guest_state);
+	race->fd = vm_create_guest_memfd(race->vm, size, GUESTMEM_SHARED);
+	bind_file(race->vm, GUESTMEM_GPA, size, race->fd, 0);
+	virt_map(race->vm, GUESTMEM_GPA, GUESTMEM_GPA, NR_PAGES);
+	race->mem = map_file(race->fd, size);
+}
+
+static void free_race(struct race *race)
+{
+	kvm_munmap(race->mem, NR_PAGES * MIN_PAGE_SIZE);
+	kvm_close(race->fd);
+	kvm_vm_free(race->vm);
+}
+
+/* After the vCPUs' words come those of the host. */
+static void start_users(struct race *race, int nr_hosts)
+{
+	struct sigaction action = { .sa_handler = on_sigbus, .sa_flags = SA_NODEFER };
+	int i;
+
+	TEST_ASSERT(!sigaction(SIGBUS, &action, NULL), "sigaction() failed");
+	for (i = 0; i < race->nr_vcpus; i++) {
+		vcpu_args_set(race->vcpus[i].vcpu, 1, (u64)i);
+		kvm_pthread_create(&race->vcpus[i].thread, NULL, run_vcpu, &race->vcpus[i]);
+	}
+	for (i = 0; i < nr_hosts; i++) {
+		race->hosts[i].race = race;
+		race->hosts[i].user = NR_VCPUS + i;
+		kvm_pthread_create(&race->hosts[i].thread, NULL, host_count_forever,
+				   &race->hosts[i]);
+	}
+
+	/* The users never rest: leave them the other CPUs, and convert on this one. */
+	if (setpriority(PRIO_PROCESS, gettid(), -19))
+		pr_info("# not root: conversions wait for their turn\n");
+}
+
+static void stop_users(struct race *race, int nr_hosts)
+{
+	int i;
+
+	WRITE_ONCE(race->stop, true);
+	WRITE_ONCE(race->guest->stop, true);
+	for (i = 0; i < nr_hosts; i++) {
+		kvm_pthread_join(race->hosts[i].thread, NULL);
+		pr_info("# host thread %d: counted %lu times, refused %lu times\n", i,
+			race->hosts[i].done, race->hosts[i].refused);
+	}
+	for (i = 0; i < race->nr_vcpus; i++) {
+		kvm_pthread_join(race->vcpus[i].thread, NULL);
+		pr_info("# vCPU %d: %lu rounds, %lu exits\n", i, race->guest->rounds[i],
+			race->vcpus[i].exits);
+	}
+}
+
+/* Every user's last word is in every page. */
+static void expect_all_counts(struct race *race, int nr_hosts)
+{
+	u64 page, i;
+
+	make_shared(race->fd, 0, NR_PAGES);
+	for (page = 0; page < NR_PAGES; page++) {
+		for (i = 0; i < race->nr_vcpus; i++)
+			TEST_ASSERT_EQ(*user_word(race->mem, page, i), race->guest->rounds[i]);
+		for (i = 0; i < nr_hosts; i++)
+			TEST_ASSERT_EQ(*user_word(race->mem, page, NR_VCPUS + i),
+				       race->hosts[i].count[page]);
+	}
+}
+
+static void expect_all_users_worked(struct race *race, int nr_hosts)
+{
+	int i;
+
+	for (i = 0; i < race->nr_vcpus; i++)
+		TEST_ASSERT(race->guest->rounds[i] > 1, "vCPU %d did nothing", i);
+	for (i = 0; i < nr_hosts; i++)
+		TEST_ASSERT(race->hosts[i].done && race->hosts[i].refused,
+			    "host thread %d counted %lu times and was refused %lu times", i,
+			    race->hosts[i].done, race->hosts[i].refused);
+}
+
+static u64 part_of(u64 full)
+{
+	const char *percent = getenv(PERCENT_ENV);
+
+	return percent ? max(full * atoi_positive(PERCENT_ENV, percent) / 100, 1ul) : full;
+}
+
+/* The first pages are never private: users beside the range. */
+static void flip_random_range(struct race *race)
+{
+	u64 first = kvm_random_u32_in_range(&kvm_rng, FIRST_FLIPPED, NR_PAGES - 1);
+	u64 nr = kvm_random_u32_in_range(&kvm_rng, 1, NR_PAGES - first);
+
+	convert(race->fd, first, nr, kvm_random_u32(&kvm_rng) & 1);
+}
+
+FIXTURE(guestmem_convert_race) {
+	struct race race;
+};
+
+FIXTURE_SETUP(guestmem_convert_race)
+{
+}
+
+FIXTURE_TEARDOWN(guestmem_convert_race)
+{
+	free_race(&self->race);
+}
+
+TEST_F_TIMEOUT(guestmem_convert_race, nobody_loses_a_write, 600)
+{
+	struct race *race = &self->race;
+
+	create_race(race, 2);
+	start_users(race, NR_HOSTS);
+	for (u64 i = 0; i < part_of(NR_FLIPS); i++)
+		flip_random_range(race);
+	stop_users(race, NR_HOSTS);
+	expect_all_users_worked(race, NR_HOSTS);
+	expect_all_counts(race, NR_HOSTS);
+}
+
+/* A page that is being mapped or used is no page that is held. */
+TEST_F_TIMEOUT(guestmem_convert_race, touching_is_no_reason_to_refuse_private, 600)
+{
+	struct race *race = &self->race;
+	u64 i;
+
+	create_race(race, 1);
+	start_users(race, NR_HOSTS);
+	for (i = 0; i < part_of(NR_TO_PRIVATE); i++) {
+		int err = try_convert(race->fd, FIRST_FLIPPED, 4, true);
+
+		TEST_ASSERT(!err, "to private for the %luth time: %s", i + 1, strerror(err));
+		make_shared(race->fd, FIRST_FLIPPED, 4);
+	}
+	stop_users(race, NR_HOSTS);
+	pr_info("# %lu conversions to private, none refused\n", i);
+	expect_all_users_worked(race, NR_HOSTS);
+	expect_all_counts(race, NR_HOSTS);
+}
+
+TEST_F_TIMEOUT(guestmem_convert_race, vcpus_are_no_reason_to_refuse_shared, 1200)
+{
+	struct race *race = &self->race;
+	u64 i;
+
+	create_race(race, NR_VCPUS);
+	start_users(race, 0);
+	for (i = 0; i < part_of(NR_TO_SHARED); i++) {
+		int err;
+
+		make_private(race->fd, FIRST_FLIPPED, 1);
+		err = try_convert(race->fd, FIRST_FLIPPED, 1, false);
+		TEST_ASSERT(!err, "to shared for the %luth time: %s", i + 1, strerror(err));
+	}
+	stop_users(race, 0);
+	pr_info("# %lu conversions to shared, none refused\n", i);
+	expect_all_users_worked(race, 0);
+	expect_all_counts(race, 0);
+}
+
+int main(int argc, char *argv[])
+{
+	require_convert();
+
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a conversion reports, and that it allocates nothing where it must not
+ * fail any more: between guestmem_change_frozen and guestmem_change_committed.
+ */
+#include <sys/uio.h>
+
+#include "guestmem_convert.h"
+#include "guestmem_trace.h"
+#include "kvm_test_harness.h"
+
+#define NR_PAGES	32
+#define NR_ROUNDS	200
+
+struct change_event {
+	char name[32];
+	char target[16];
+	unsigned long ino;
+	unsigned long start;
+	unsigned long end;
+	int result;
+};
+
+FIXTURE(guestmem_convert_trace) {
+	struct convert_bed bed;
+};
+
+FIXTURE_SETUP(guestmem_convert_trace)
+{
+	char pid[16];
+
+	if (!events_available())
+		SKIP(return, "the kernel lacks the guestmem tracepoints, or tracefs");
+
+	self->bed = create_convert_bed(NR_PAGES, GUESTMEM_SHARED);
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	create_instance();
+	write_tracing(INSTANCE "/set_event_pid", pid);
+}
+
+FIXTURE_TEARDOWN(guestmem_convert_trace)
+{
+	remove_instance();
+	free_convert_bed(&self->bed);
+}
+
+/* Returns the part of the line behind "NAME: " of the event; NULL for comments. */
+static const char *event_of(char *line, char *name, size_t size)
+{
+	/* task-pid [cpu] flags seconds.micros: name: fields */
+	char *time = *line == '#' ? NULL : strstr(line, ": ");
+	char *end = time ? strchr(time + 2, ':') : NULL;
+
+	if (!end)
+		return NULL;
+
+	snprintf(name, size, "%.*s", (int)(end - time - 2), time + 2);
+	return end + 2;
+}
+
+static bool parse_change(char *line, struct change_event *event)
+{
+	const char *fields = event_of(line, event->name, sizeof(event->name));
+
+	return fields && !strncmp(event->name, "guestmem_change_", 16) &&
+	       sscanf(fields, "ino=%lu target=%15s range=%lu-%lu result=%d", &event->ino,
+		      event->target, &event->start, &event->end, &event->result) == 5;
+}
+
+static FILE *open_trace(void)
+{
+	FILE *trace = fopen(INSTANCE "/trace", "r");
+
+	TEST_ASSERT(trace, __KVM_SYSCALL_ERROR("fopen()", -1));
+	return trace;
+}
+
+static void expect_changes(const struct change_event *want, int nr)
+{
+	struct change_event got;
+	FILE *trace = open_trace();
+	char line[512];
+	int i = 0;
+
+	while (fgets(line, sizeof(line), trace)) {
+		if (!parse_change(line, &got))
+			continue;
+
+		TEST_ASSERT(i < nr && !strcmp(got.name, want[i].name) &&
+			    !strcmp(got.target, want[i].target) && got.ino == want[i].ino &&
+			    got.start == want[i].start && got.end == want[i].end &&
+			    got.result == want[i].result, "event %d is unexpected: %s", i, line);
+		i++;
+	}
+	fclose(trace);
+	TEST_ASSERT(i == nr, "%d events, expected %d", i, nr);
+}
+
+TEST_F(guestmem_convert_trace, each_phase_tells_its_range_and_result)
+{
+	unsigned long ino = file_stat(self->bed.fd).st_ino;
+	struct change_event want[] = {
+		{ "guestmem_change_begin", "private", ino, 0, 8, 0 },
+		{ "guestmem_change_frozen", "private", ino, 0, 8, 0 },
+		{ "guestmem_change_committed", "private", ino, 0, 8, 0 },
+		{ "guestmem_change_end", "private", ino, 0, 8, 0 },
+		/* What is shared already is cut off at both ends. */
+		{ "guestmem_change_begin", "shared", ino, 4, 16, 0 },
+		{ "guestmem_change_frozen", "shared", ino, 4, 8, 0 },
+		{ "guestmem_change_committed", "shared", ino, 4, 8, 0 },
+		{ "guestmem_change_end", "shared", ino, 4, 16, 0 },
+		/* Nothing to do. */
+		{ "guestmem_change_begin", "shared", ino, 4, 16, 0 },
+		{ "guestmem_change_end", "shared", ino, 4, 16, 0 },
+	};
+
+	make_private(self->bed.fd, 0, 8);
+	make_shared(self->bed.fd, 4, 12);
+	make_shared(self->bed.fd, 4, 12);
+	expect_changes(want, ARRAY_SIZE(want));
+}
+
+/* The one who wants to know why a VMM gets EAGAIN finds the page and its references. */
+TEST_F(guestmem_convert_trace, refusal_tells_page_and_references)
+{
+	struct convert_bed *bed = &self->bed;
+	struct iovec iov = { host_page(bed, 5), getpagesize() };
+	char line[512], want[64];
+	int fds[2], found = 0;
+	FILE *trace;
+
+	TEST_ASSERT(!pipe(fds), __KVM_SYSCALL_ERROR("pipe()", -1));
+	TEST_ASSERT_EQ(vmsplice(fds[1], &iov, 1, 0), getpagesize());
+	expect_refused_at(bed->fd, 0, 8, true, EAGAIN, 5);
+
+	snprintf(want, sizeof(want), "guestmem_refused: ino=%lu target=private index=5 ",
+		 file_stat(bed->fd).st_ino);
+	trace = open_trace();
+	while (fgets(line, sizeof(line), trace))
+		found += strstr(line, want) && strstr(line, "refs=2 expected=1");
+	fclose(trace);
+	TEST_ASSERT(found == 1, "%d events of a page with one reference too many", found);
+	kvm_close(fds[0]);
+	kvm_close(fds[1]);
+}
+
+struct allocations {
+	u64 inside;
+	u64 outside;
+	u64 changes;
+	char first[512];
+};
+
+static void count_event(struct allocations *count, const char *name, const char *line,
+			bool *inside)
+{
+	if (!strcmp(name, "guestmem_change_frozen")) {
+		*inside = true;
+	} else if (!strcmp(name, "guestmem_change_committed")) {
+		*inside = false;
+		count->changes++;
+	} else if (!strncmp(name, "guestmem_", 9)) {
+		return;
+	} else if (!*inside) {
+		count->outside++;
+	} else if (!count->inside++) {
+		snprintf(count->first, sizeof(count->first), "%s", line);
+	}
+}
+
+static struct allocations count_allocations(void)
+{
+	struct allocations count = {};
+	FILE *trace = open_trace();
+	char line[512], name[32];
+	bool inside = false;
+
+	while (fgets(line, sizeof(line), trace)) {
+		if (event_of(line, name, sizeof(name)))
+			count_event(&count, name, line, &inside);
+	}
+	fclose(trace);
+	return count;
+}
+
+static void enable_allocation_events(void)
+{
+	static const char * const events[] = { "kmalloc", "kmem_cache_alloc", "mm_page_alloc" };
+	char path[128];
+
+	for (int i = 0; i < ARRAY_SIZE(events); i++) {
+		snprintf(path, sizeof(path), INSTANCE "/events/kmem/%s/enable", events[i]);
+		write_tracing(path, "1");
+	}
+}
+
+/* Borders appear, move, merge and vanish; the guest has mapped all, the host what it may. */
+TEST_F_TIMEOUT(guestmem_convert_trace, nothing_is_allocated_after_the_freeze, 120)
+{
+	struct convert_bed *bed = &self->bed;
+	struct allocations count;
+
+	host_fills(bed, 0, NR_PAGES, 1);
+	guest_checks(bed, 0, NR_PAGES, 1);
+	write_tracing(INSTANCE "/buffer_size_kb", "4096");
+	enable_allocation_events();
+	for (int i = 0; i < NR_ROUNDS; i++) {
+		make_private(bed->fd, 4, 8);
+		make_private(bed->fd, 20, 4);
+		make_private(bed->fd, 10, 12);
+		make_shared(bed->fd, 8, 8);
+		make_private(bed->fd, 0, NR_PAGES);
+		make_shared(bed->fd, 0, NR_PAGES);
+	}
+	write_tracing(INSTANCE "/events/enable", "0");
+
+	count = count_allocations();
+	pr_info("# %lu conversions, %lu allocations before and after the part that cannot fail\n",
+		count.changes, count.outside);
+	TEST_ASSERT_EQ(count.changes, 6 * NR_ROUNDS);
+	TEST_ASSERT(count.outside >= count.changes,
+		    "%lu allocations: what a conversion reserves was not seen", count.outside);
+	TEST_ASSERT(!count.inside, "%lu allocations after a freeze, the first: %s",
+		    count.inside, count.first);
+}
+
+int main(int argc, char *argv[])
+{
+	require_convert();
+
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What cgroups are charged for a guest_memfd of huge pages: the reservation when
+ * it is created, usage and memory when a page is taken.  A memfd of hugetlbfs that
+ * goes through the same steps says what is right.
+ */
+#include <sys/mount.h>
+
+#include "guestmem_hugetlb.h"
+#include "kvm_test_harness.h"
+
+#define CGROUP	"/sys/fs/cgroup"
+#define GROUP	CGROUP "/guestmem_hugetlb"
+
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB	0x0004U
+#endif
+
+/* This process, in a cgroup of its own. */
+struct group {
+	char home[256];
+	u64 unit;
+	bool memcg;
+};
+
+static void find_home(char *home, size_t size)
+{
+	char line[256];
+	FILE *f;
+
+	f = fopen("/proc/self/cgroup", "r");
+	TEST_ASSERT(f && fgets(line, sizeof(line), f), "this process has no cgroup");
+	fclose(f);
+	line[strcspn(line, "\n")] = '\0';
+	snprintf(home, size, CGROUP "%s/cgroup.procs", strchr(line, '/'));
+}
+
+static const char *why_no_cgroup(void)
+{
+	if (access(CGROUP "/cgroup.subtree_control", W_OK))
+		return "needs cgroup2 at " CGROUP;
+	if (write_text(CGROUP "/cgroup.subtree_control", "+hugetlb +memory"))
+		return "needs the cgroup controllers hugetlb and memory";
+	return NULL;
+}
+
+/* Only then does memory.current know of huge pages. */
+static bool memcg_counts_hugetlb(bool on)
+{
+	return !mount("none", CGROUP, "cgroup2", MS_REMOUNT,
+		      on ? "memory_hugetlb_accounting" : "");
+}
+
+static void enter_group(struct group *g, u64 unit)
+{
+	g->unit = unit;
+	g->memcg = memcg_counts_hugetlb(true);
+	find_home(g->home, sizeof(g->home));
+	/* A test that failed may have left it behind. */
+	(void)rmdir(GROUP);
+	TEST_ASSERT(!mkdir(GROUP, 0755), "cannot make %s, errno %d", GROUP, errno);
+	TEST_ASSERT(!write_text(GROUP "/cgroup.procs", "0"), "cannot enter %s", GROUP);
+}
+
+static void leave_group(struct group *g)
+{
+	TEST_ASSERT(!write_text(g->home, "0"), "cannot go back to %s", g->home);
+}
+
+static void remove_group(void)
+{
+	int tries = 0, err;
+
+	do {
+		err = rmdir(GROUP);
+	} while (err && errno == EBUSY && ++tries < 100 && !usleep(10000));
+	TEST_ASSERT(!err, "cannot remove %s, errno %d", GROUP, errno);
+}
+
+static void hugetlb_path(u64 unit, const char *what, char *path, size_t size)
+{
+	snprintf(path, size, GROUP "/hugetlb.%lu%s.%s",
+		 unit >= SZ_1G ? unit / SZ_1G : unit / SZ_1M, unit >= SZ_1G ? "GB" : "MB",
+		 what);
+}
+
+static u64 read_charge(u64 unit, const char *what)
+{
+	char path[128];
+
+	hugetlb_path(unit, what, path, sizeof(path));
+	return read_number(path) / unit;
+}
+
+static void set_limit(u64 unit, const char *what, u64 blocks)
+{
+	char path[128];
+	int err;
+
+	hugetlb_path(unit, what, path, sizeof(path));
+	err = write_number(path, blocks * unit);
+	TEST_ASSERT(!err, "cannot write to %s, error %d", path, err);
+}
+
+static u64 memory_of_hugetlb(void)
+{
+	char line[128], name[64];
+	u64 value, found = 0;
+	FILE *f;
+
+	write_text("/proc/sys/vm/stat_refresh", "1");
+	f = fopen(GROUP "/memory.stat", "r");
+	TEST_ASSERT(f, "cannot open memory.stat");
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%63s %lu", name, &value) == 2 && !strcmp(name, "hugetlb"))
+			found = value;
+	}
+	fclose(f);
+	return found;
+}
+
+struct charges {
+	u64 rsvd;
+	u64 usage;
+	u64 stat;
+	u64 memory;
+};
+
+/* memory.current also has what small things take, but no huge page hides in that. */
+static struct charges read_charges(const struct group *g)
+{
+	return (struct charges) {
+		.rsvd = read_charge(g->unit, "rsvd.current"),
+		.usage = read_charge(g->unit, "current"),
+		.stat = memory_of_hugetlb() / g->unit,
+		.memory = read_number(GROUP "/memory.current") / (g->unit / 2) / 2,
+	};
+}
+
+/* In blocks.  The memcg knows of them if it was told to look. */
+static void expect_charges(const struct group *g, u64 rsvd, u64 usage, const char *when)
+{
+	struct charges now = read_charges(g);
+	u64 memory = g->memcg ? usage : 0;
+
+	TEST_ASSERT(now.rsvd == rsvd, "%s: %lu blocks charged as reserved, expected %lu",
+		    when, now.rsvd, rsvd);
+	TEST_ASSERT(now.usage == usage, "%s: %lu blocks charged as used, expected %lu",
+		    when, now.usage, usage);
+	TEST_ASSERT(now.stat == memory, "%s: memory.stat has %lu blocks, expected %lu", when,
+		    now.stat, memory);
+}
+
+FIXTURE(guestmem_hugetlb_cgroup) {
+	struct group group;
+	struct kvm_vm *vm;
+	u64 unit;
+	int fd;
+};
+
+FIXTURE_VARIANT(guestmem_hugetlb_cgroup) {
+	u8 log2;
+};
+
+FIXTURE_VARIANT_ADD(guestmem_hugetlb_cgroup, 2M) {
+	.log2 = LOG2_2M,
+};
+
+FIXTURE_VARIANT_ADD(guestmem_hugetlb_cgroup, 1G) {
+	.log2 = LOG2_1G,
+};
+
+FIXTURE_SETUP(guestmem_hugetlb_cgroup)
+{
+	const char *why = why_no_pool(1ull << variant->log2, 2) ?: why_no_cgroup();
+
+	if (why)
+		SKIP(return, "%s", why);
+
+	self->fd = -1;
+	self->unit = 1ull << variant->log2;
+	self->vm = vm_create_barebones();
+	enter_group(&self->group, self->unit);
+}
+
+FIXTURE_TEARDOWN(guestmem_hugetlb_cgroup)
+{
+	if (self->fd >= 0)
+		kvm_close(self->fd);
+	if (!access(GROUP, F_OK))
+		expect_charges(&self->group, 0, 0, "after the file was closed");
+	leave_group(&self->group);
+	if (!access(GROUP, F_OK))
+		remove_group();
+	memcg_counts_hugetlb(false);
+	kvm_vm_free(self->vm);
+}
+
+/* Created, with half of it allocated, all of it, with a hole, closed. */
+enum { NR_STEPS = 5 };
+
+static void take_steps(const struct group *g, int fd, struct charges charges[NR_STEPS])
+{
+	charges[0] = read_charges(g);
+	allocate_blocks(fd, g->unit, 1, 1);
+	charges[1] = read_charges(g);
+	allocate_blocks(fd, g->unit, 0, 2);
+	charges[2] = read_charges(g);
+	punch_blocks(fd, g->unit, 1, 1);
+	charges[3] = read_charges(g);
+	kvm_close(fd);
+	charges[4] = read_charges(g);
+}
+
+/* A file of hugetlbfs reserves when it is mapped. */
+static void take_memfd_steps(const struct group *g, u8 log2,
+			     struct charges charges[NR_STEPS])
+{
+	int fd = memfd_create("reference", MFD_HUGETLB | log2 << 26);
+	void *mem;
+
+	TEST_ASSERT(fd >= 0, "memfd_create() fails with errno %d", errno);
+	kvm_ftruncate(fd, 2 * g->unit);
+	mem = map_file(fd, 2 * g->unit);
+	take_steps(g, fd, charges);
+	kvm_munmap(mem, 2 * g->unit);
+	charges[NR_STEPS - 1] = read_charges(g);
+}
+
+/* But for the reservation of a hole, which stays where the size of memory is fixed. */
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, charges_are_those_of_a_memfd, 240)
+{
+	struct charges ours[NR_STEPS], memfd[NR_STEPS];
+	int fd, i;
+
+	take_memfd_steps(&self->group, variant->log2, memfd);
+	fd = create_huge_file(self->vm, 2 * self->unit, 0, variant->log2);
+	take_steps(&self->group, fd, ours);
+	memfd[3].rsvd = 2;
+
+	for (i = 0; i < NR_STEPS; i++) {
+		TEST_ASSERT(!memcmp(&ours[i], &memfd[i], sizeof(ours[i])),
+			    "step %d: reserved %lu, used %lu, memory.stat %lu, memory.current %lu; memfd %lu, %lu, %lu, %lu",
+			    i, ours[i].rsvd, ours[i].usage, ours[i].stat, ours[i].memory,
+			    memfd[i].rsvd, memfd[i].usage, memfd[i].stat, memfd[i].memory);
+	}
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, charges_follow_the_file, 240)
+{
+	struct group *g = &self->group;
+
+	expect_charges(g, 0, 0, "without a file");
+	self->fd = create_huge_file(self->vm, 2 * self->unit - SZ_4K, 0, variant->log2);
+	expect_charges(g, 2, 0, "at creation");
+	allocate_blocks(self->fd, self->unit, 0, 1);
+	expect_charges(g, 2, 1, "with one block allocated");
+	punch_blocks(self->fd, self->unit, 0, 1);
+	expect_charges(g, 2, 0, "after a hole");
+	allocate_blocks(self->fd, self->unit, 0, 1);
+	expect_charges(g, 2, 1, "with the hole filled");
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, limit_on_reservations_refuses_the_file, 240)
+{
+	struct pool before = read_pool(self->unit);
+
+	set_limit(self->unit, "rsvd.max", 1);
+	expect_no_huge_file(self->vm, self->unit + SZ_4K, 0, variant->log2, ENOMEM,
+			    "a file above the limit on reservations");
+	expect_charges(&self->group, 0, 0, "after a file that was refused");
+	expect_pool(self->unit, &before, 0, 0, "after a file that was refused");
+
+	self->fd = create_huge_file(self->vm, self->unit, 0, variant->log2);
+	expect_charges(&self->group, 1, 0, "with as much as is allowed");
+	expect_no_huge_file(self->vm, SZ_4K, 0, variant->log2, ENOMEM,
+			    "a second file above the limit on reservations");
+}
+
+/* What the pool refuses is not charged either. */
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, file_that_the_pool_refuses_is_not_charged, 240)
+{
+	u64 nr = pool_available(self->unit);
+
+	expect_no_huge_file(self->vm, (nr + 1) * self->unit, 0, variant->log2, ENOMEM,
+			    "a page more than there is");
+	expect_charges(&self->group, 0, 0, "after a file that was refused");
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, limit_on_usage_refuses_the_page, 240)
+{
+	struct pool before = read_pool(self->unit);
+
+	set_limit(self->unit, "max", 1);
+	self->fd = create_huge_file(self->vm, 2 * self->unit, 0, variant->log2);
+	allocate_blocks(self->fd, self->unit, 0, 1);
+	expect_failure(allocate_bytes(self->fd, self->unit, self->unit), ENOMEM,
+		       "fallocate() above the limit on usage");
+	expect_charges(&self->group, 2, 1, "after a page that was refused");
+	expect_pool(self->unit, &before, 1, 1, "after a page that was refused");
+
+	set_limit(self->unit, "max", 2);
+	allocate_blocks(self->fd, self->unit, 1, 1);
+	expect_charges(&self->group, 2, 2, "with the limit raised");
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, limit_on_memory_refuses_the_page, 240)
+{
+	struct pool before = read_pool(self->unit);
+
+	if (!self->group.memcg)
+		SKIP(return, "cgroup2 cannot be mounted with memory_hugetlb_accounting");
+
+	self->fd = create_huge_file(self->vm, 2 * self->unit, 0, variant->log2);
+	allocate_blocks(self->fd, self->unit, 0, 1);
+	TEST_ASSERT(!write_number(GROUP "/memory.max", self->unit * 3 / 2),
+		    "cannot set a limit");
+	expect_failure(allocate_bytes(self->fd, self->unit, self->unit), ENOMEM,
+		       "fallocate() above the limit on memory");
+	expect_charges(&self->group, 2, 1, "after a page that was refused");
+	expect_pool(self->unit, &before, 1, 1, "after a page that was refused");
+
+	TEST_ASSERT(!write_text(GROUP "/memory.max", "max"), "cannot lift the limit");
+	allocate_blocks(self->fd, self->unit, 1, 1);
+	expect_charges(&self->group, 2, 2, "with the limit lifted");
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, limit_on_usage_fails_the_fault, 120)
+{
+	struct huge_bed bed;
+
+	bed = create_bound_bed(VM_TYPE_DEFAULT, variant->log2, 2 * self->unit);
+	set_limit(self->unit, "max", 1);
+	fill_strides(&bed, 0, SZ_4K, 4, 1);
+	guest_stride_set(bed.vm, GUEST_FILL, GUESTMEM_GPA + self->unit, SZ_4K, 4, 2);
+	expect_failure(_vcpu_run(bed.vcpu), ENOMEM, "KVM_RUN above the limit on usage");
+	expect_charges(&self->group, 2, 1, "after a fault that failed");
+
+	set_limit(self->unit, "max", 2);
+	vcpu_run(bed.vcpu);
+	expect_guest_done(bed.vcpu);
+	check_strides(&bed, self->unit, SZ_4K, 4, 2);
+	free_huge_bed(&bed);
+}
+
+static u64 dying_groups(void)
+{
+	char line[128];
+	u64 nr = 0;
+	FILE *f;
+
+	f = fopen(CGROUP "/cgroup.stat", "r");
+	TEST_ASSERT(f, "cannot open cgroup.stat");
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "nr_dying_descendants %lu", &nr);
+	fclose(f);
+	return nr;
+}
+
+/* The file is charged to a cgroup that is gone, and works on. */
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, file_outlives_the_cgroup, 240)
+{
+	struct pool before = read_pool(self->unit);
+	int tries = 0;
+	u64 dying;
+
+	self->fd = create_huge_file(self->vm, 2 * self->unit, 0, variant->log2);
+	allocate_blocks(self->fd, self->unit, 0, 1);
+	leave_group(&self->group);
+	dying = dying_groups();
+	remove_group();
+
+	expect_pool(self->unit, &before, 1, 1, "with the cgroup removed");
+	allocate_blocks(self->fd, self->unit, 1, 1);
+	punch_blocks(self->fd, self->unit, 0, 1);
+	allocate_blocks(self->fd, self->unit, 0, 1);
+	expect_pool(self->unit, &before, 2, 0, "with the cgroup removed and all allocated");
+
+	kvm_close(self->fd);
+	self->fd = -1;
+	expect_pool(self->unit, &before, 0, 0, "after close");
+	while (dying_groups() > dying && ++tries < 500)
+		usleep(10000);
+	TEST_ASSERT(dying_groups() <= dying, "the cgroup does not die with its last charge");
+}
+
+int main(int argc, char *argv[])
+{
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_GUEST_MEMFD_FLAGS) & GUEST_MEMFD_FLAG_HUGETLB);
+
+	return test_harness_run(argc, argv);
+}
