@@ -1,9 +1,14 @@
 #!/bin/bash
-# `make bench`: what a page costs in instructions, on our kernel and on the unmodified base tree, whose
-# configurations differ in guestmem and in nothing else.
+# `make bench`: what a page and what a conversion cost in instructions, on our kernel and on the unmodified base
+# tree, whose configurations differ in guestmem and in nothing else.
 #
 # QEMU counts: one tick of the machine's clock is one instruction, so figures are the same in every run. Each
-# kernel is booted twice, to see that they are. Results: a table, and build/bench/results.json.
+# kernel is booted twice, to see that they are. Results: a table, build/bench/results.json and, what conversions
+# cost by size, build/bench/convert.svg. The README shows bench/convert.svg: copy the new one there when figures
+# have changed.
+#
+# How a page is cleared decides much of what today's conversion to shared costs, so conversions are measured on two
+# machines: one clears by bytes (rep stosb) and counts 4096 for a page, the other by words and counts 512.
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -13,7 +18,18 @@ out=$build/bench log=$build/log
 . "$harness/steps.sh"
 
 declare -A tree=([base]=$build/base [ours]=$build/linux)
-programs='clock page4k'
+programs='clock page4k convert'
+
+# MACHINE KERNEL: what a boot of each is to do.
+declare -A command=(
+	[page4k base]='clears=words program=page4k'
+	[page4k ours]='clears=words program=page4k'
+	[convert base]='clears=bytes program=convert way=two-files'
+	[convert ours]='clears=bytes program=convert way=in-place kvm.gmem_in_place_conversion=1'
+	[convert-words base]='clears=words program=convert way=two-files'
+	[convert-words ours]='clears=words program=convert way=in-place kvm.gmem_in_place_conversion=1'
+)
+declare -A flags=([page4k]=-erms [convert]=+erms [convert-words]=-erms)
 
 # Steps run where a failure does not end the script by itself: hence each «|| return».
 
@@ -50,27 +66,34 @@ build_programs() {
 	"$harness/initramfs.sh" "$out/guest.cpio.gz" "harness/bench.sh=$top/bench/plan.sh" "${files[@]}"
 }
 
-boot() { # KERNEL RUN
-	"$harness/qemu.sh" --kernel "$build/bench-$1/arch/x86/boot/bzImage" --initrd "$out/guest.cpio.gz" \
-		--log "$out/$1.$2.kernel.log" --results "$out/$1.$2.log" --timeout 600 --memory 1G --smp 1 \
-		--accel tcg,thread=single --cpu max,-rdrand,-rdseed,-erms,-fsrm \
-		--append 'plan=bench nokaslr norandmaps random.trust_cpu=off loglevel=4' \
+boot() { # MACHINE KERNEL RUN
+	"$harness/qemu.sh" --kernel "$build/bench-$2/arch/x86/boot/bzImage" --initrd "$out/guest.cpio.gz" \
+		--log "$out/$1.$2.$3.kernel.log" --results "$out/$1.$2.$3.log" --timeout 600 --memory 1G --smp 1 \
+		--accel tcg,thread=single --cpu "max,-rdrand,-rdseed,-fsrm,${flags[$1]}" \
+		--append "plan=bench nokaslr norandmaps random.trust_cpu=off loglevel=4 ${command[$1 $2]}" \
 		-- -icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm
 }
 
-boot_twice() {
-	boot "$1" 1 && boot "$1" 2
+# At a time: instructions are counted by the machine, and what else runs beside it does not matter.
+boot_twice() { # MACHINE KERNEL
+	local first status=0
+	boot "$1" "$2" 1 &
+	first=$!
+	boot "$1" "$2" 2 || status=1
+	wait $first && return $status
 }
 
 # What a failure leaves is no result, and not the last one.
-rm -f "$out/results.json"
+rm -f "$out/results.json" "$out/convert.svg"
 step "$log/bench-config.log" 'bench: configure both kernels' configure
 for kernel in base ours; do
 	step "$log/bench-$kernel.log" "bench: build the kernel: $kernel" build_kernel $kernel
 done
 step "$log/bench-programs.log" 'bench: build the programs' build_programs
-for kernel in base ours; do
-	step "$log/bench-boot.log" "bench: measure: $kernel" boot_twice $kernel
+for machine in page4k convert convert-words; do
+	for kernel in base ours; do
+		step "$log/bench-boot.log" "bench: measure: $machine, $kernel" boot_twice $machine $kernel
+	done
 done
 progress 'bench: results'
 python3 -B "$top/bench/report.py" "$out"

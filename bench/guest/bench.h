@@ -12,6 +12,9 @@
 
 #define PAGE	4096UL
 
+/* In one machine; 64 MiB. */
+enum { MOST_PAGES = 16384 };
+
 __attribute__((format(printf, 1, 2), noreturn)) void die(const char *format, ...);
 
 /*
@@ -28,12 +31,15 @@ static inline uint64_t instructions(void)
 
 /* state.c: how many pages are where. */
 struct state {
-	long file_pages;	/* in page caches */
+	long file_pages;	/* in page caches, and were not when the machine was created */
 	long guest_4k;		/* mapped into the guest, by size */
 	long guest_2m;
 	long guest_1g;
+	long host_pages;	/* of machine.shared, mapped by this process */
 	long host_faults;	/* taken by this process */
 };
+
+void state_begin(void);
 
 /* Host faults are read last before, and first after, what they are counted for. */
 struct state state_before(void);
@@ -43,24 +49,34 @@ struct state state_change(struct state from, struct state to);
 /* machine.c: one VM and its memory. */
 enum { MEMORY_START = 1 << 30 };
 
+/* What a guest that runs has mapped besides its memory. */
+enum { OWN_PAGES = 3 };
+
 struct machine {
 	int vm;
 	int vcpu;
 	int file;		/* guest_memfd */
 	size_t pages;
+	volatile char *shared;	/* where the host finds what is shared */
 };
 
-/* The machine whose mappings state.c counts. */
+/* The machine whose pages state.c counts. */
 extern struct machine machine;
 
 void machine_create(unsigned long type, uint64_t flags, size_t pages);
 void machine_destroy(void);
+void machine_map_shared(int file);
 void machine_bind(void);
-void machine_set_private(int private);
+void machine_set_private(int private, size_t offset, size_t size);
 void machine_add_vcpu(void);
 void machine_touch_all(void);
-void file_allocate(void);
-void file_punch(void);
+void machine_prefault(size_t offset, size_t size);
+void file_allocate(int file, size_t offset, size_t size);
+void file_punch(int file, size_t offset, size_t size);
+
+int checked_ioctl(int fd, unsigned long request, const char *name, void *arg);
+
+#define do_ioctl(fd, request, arg) checked_ioctl(fd, request, #request, arg)
 
 /**
  * struct bench - one figure
@@ -69,6 +85,8 @@ void file_punch(void);
  * @prepare: before each round, not measured.
  * @run: measured.
  * @finish: after each round, not measured.
+ * @count: pages or requests that the instructions of @run are divided among.
+ * @from: state that @run begins with.
  * @change: what @run does to the state.  A round that does anything else did
  *	not measure what it says.
  */
@@ -78,6 +96,8 @@ struct bench {
 	void (*prepare)(void);
 	void (*run)(void);
 	void (*finish)(void);
+	size_t count;
+	struct state from;
 	struct state change;
 };
 

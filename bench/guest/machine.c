@@ -13,7 +13,7 @@
 struct machine machine;
 
 /* Guest physical addresses of the guest's own three pages; all else is measured. */
-enum { CODE = 0x0000, PML4 = 0x1000, PDPT = 0x2000, OWN_SIZE = 0x3000 };
+enum { CODE = 0x0000, PML4 = 0x1000, PDPT = 0x2000, OWN_SIZE = OWN_PAGES * PAGE };
 enum { OWN_SLOT, MEMORY_SLOT };
 
 /* Expects RDI = first address, RCX = pages. */
@@ -28,7 +28,7 @@ asm(".pushsection .rodata\n"
 	".popsection\n");
 extern const char touch_start[], touch_end[];
 
-static int checked_ioctl(int fd, unsigned long request, const char *name, void *arg)
+int checked_ioctl(int fd, unsigned long request, const char *name, void *arg)
 {
 	int r = ioctl(fd, request, arg);
 
@@ -36,8 +36,6 @@ static int checked_ioctl(int fd, unsigned long request, const char *name, void *
 		die("%s: %m", name);
 	return r;
 }
-
-#define do_ioctl(fd, request, arg) checked_ioctl(fd, request, #request, arg)
 
 static void *map(size_t size, int protection, int flags, int fd)
 {
@@ -63,10 +61,28 @@ void machine_create(unsigned long type, uint64_t flags, size_t pages)
 {
 	struct kvm_create_guest_memfd args = { .size = pages * PAGE, .flags = flags };
 
+	state_begin();
 	machine.vm = do_ioctl(open_kvm(), KVM_CREATE_VM, (void *)type);
 	machine.file = do_ioctl(machine.vm, KVM_CREATE_GUEST_MEMFD, &args);
 	machine.vcpu = -1;
 	machine.pages = pages;
+}
+
+static size_t memory_size(void)
+{
+	return machine.pages * PAGE;
+}
+
+void machine_map_shared(int file)
+{
+	machine.shared = map(memory_size(), PROT_READ | PROT_WRITE, MAP_SHARED, file);
+}
+
+/* Without a place for shared pages, there are to be none. */
+static void map_nothing_shared(void)
+{
+	machine.shared = map(memory_size(), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 }
 
 void machine_bind(void)
@@ -75,22 +91,21 @@ void machine_bind(void)
 		.slot = MEMORY_SLOT,
 		.flags = KVM_MEM_GUEST_MEMFD,
 		.guest_phys_addr = MEMORY_START,
-		.memory_size = machine.pages * PAGE,
+		.memory_size = memory_size(),
 		.guest_memfd = machine.file,
 	};
-	void *shared = map(region.memory_size, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 
-	/* Where shared pages would live, if there were any. */
-	region.userspace_addr = (uintptr_t)shared;
+	if (!machine.shared)
+		map_nothing_shared();
+	region.userspace_addr = (uintptr_t)machine.shared;
 	do_ioctl(machine.vm, KVM_SET_USER_MEMORY_REGION2, &region);
 }
 
-void machine_set_private(int private)
+void machine_set_private(int private, size_t offset, size_t size)
 {
 	struct kvm_memory_attributes attributes = {
-		.address = MEMORY_START,
-		.size = machine.pages * PAGE,
+		.address = MEMORY_START + offset,
+		.size = size,
 		.attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
 	};
 
@@ -115,7 +130,7 @@ static void add_own_memory(void)
 		.memory_size = OWN_SIZE,
 	};
 	char *own = map(OWN_SIZE, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1);
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1);
 
 	memcpy(own + CODE, touch_start, touch_end - touch_start);
 	fill_page_tables((uint64_t *)(own + PML4), (uint64_t *)(own + PDPT));
@@ -193,16 +208,28 @@ void machine_touch_all(void)
 		    kvm_run->exit_reason);
 }
 
-void file_allocate(void)
+/* As a guest's read of each page would, but without the guest. */
+void machine_prefault(size_t offset, size_t size)
 {
-	if (fallocate(machine.file, FALLOC_FL_KEEP_SIZE, 0, machine.pages * PAGE))
+	struct kvm_pre_fault_memory range = {
+		.gpa = MEMORY_START + offset,
+		.size = size,
+	};
+
+	do_ioctl(machine.vcpu, KVM_PRE_FAULT_MEMORY, &range);
+	if (range.size)
+		die("%llu bytes are left to pre-fault", range.size);
+}
+
+void file_allocate(int file, size_t offset, size_t size)
+{
+	if (fallocate(file, FALLOC_FL_KEEP_SIZE, offset, size))
 		die("fallocate: %m");
 }
 
-void file_punch(void)
+void file_punch(int file, size_t offset, size_t size)
 {
-	if (fallocate(machine.file, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
-		      0, machine.pages * PAGE))
+	if (fallocate(file, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, size))
 		die("punch hole: %m");
 }
 
@@ -213,6 +240,8 @@ void machine_destroy(void)
 		munmap(kvm_run, run_size());
 		close(machine.vcpu);
 	}
+	munmap((void *)machine.shared, memory_size());
+	machine.shared = NULL;
 	close(machine.file);
 	close(machine.vm);
 }

@@ -2,7 +2,6 @@
 /* What a page of 4 KiB costs on the default allocator. */
 #include <linux/kvm.h>
 #include <stdio.h>
-#include <sys/mman.h>
 
 #include "bench.h"
 
@@ -12,12 +11,27 @@ static void nothing(void)
 {
 }
 
+static void set_private(int private)
+{
+	machine_set_private(private, 0, PAGES * PAGE);
+}
+
+static void allocate(void)
+{
+	file_allocate(machine.file, 0, PAGES * PAGE);
+}
+
+static void punch(void)
+{
+	file_punch(machine.file, 0, PAGES * PAGE);
+}
+
 /* The whole file is memory of a guest, and all of it is private. */
 static void setup_private(void)
 {
 	machine_create(KVM_X86_SW_PROTECTED_VM, 0, PAGES);
 	machine_bind();
-	machine_set_private(1);
+	set_private(1);
 }
 
 static void setup_guest(void)
@@ -29,8 +43,8 @@ static void setup_guest(void)
 /* A guest's mappings go when the state changes; the pages of the file stay. */
 static void unmap_guest(void)
 {
-	machine_set_private(0);
-	machine_set_private(1);
+	set_private(0);
+	set_private(1);
 }
 
 static void setup_guest_with_pages(void)
@@ -39,22 +53,17 @@ static void setup_guest_with_pages(void)
 	machine_touch_all();
 }
 
-static volatile char *shared;
-
 static void setup_shared(void)
 {
 	machine_create(KVM_X86_DEFAULT_VM,
 		       GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED, PAGES);
-	shared = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		      machine.file, 0);
-	if (shared == MAP_FAILED)
-		die("mmap of guest_memfd: %m");
+	machine_map_shared(machine.file);
 }
 
 static void touch_shared(void)
 {
 	for (size_t i = 0; i < PAGES; i++)
-		shared[i * PAGE] = 1;
+		machine.shared[i * PAGE] = 1;
 }
 
 static const struct bench benches[] = {
@@ -63,17 +72,20 @@ static const struct bench benches[] = {
 		.name		= "page4k.fallocate",
 		.setup		= setup_private,
 		.prepare	= nothing,
-		.run		= file_allocate,
-		.finish		= file_punch,
+		.run		= allocate,
+		.finish		= punch,
+		.count		= PAGES,
 		.change		= { .file_pages = PAGES },
 	},
 	/* Pages that nobody maps are freed. */
 	{
 		.name		= "page4k.punch_hole",
 		.setup		= setup_private,
-		.prepare	= file_allocate,
-		.run		= file_punch,
+		.prepare	= allocate,
+		.run		= punch,
 		.finish		= nothing,
+		.count		= PAGES,
+		.from		= { .file_pages = PAGES },
 		.change		= { .file_pages = -PAGES },
 	},
 	/* A guest's first touch: each page is allocated, cleared and mapped. */
@@ -82,7 +94,9 @@ static const struct bench benches[] = {
 		.setup		= setup_guest,
 		.prepare	= nothing,
 		.run		= machine_touch_all,
-		.finish		= file_punch,
+		.finish		= punch,
+		.count		= PAGES,
+		.from		= { .guest_4k = OWN_PAGES },
 		.change		= { .file_pages = PAGES, .guest_4k = PAGES },
 	},
 	/* A guest's touch of pages that are there, cleared: each is only mapped. */
@@ -92,6 +106,8 @@ static const struct bench benches[] = {
 		.prepare	= unmap_guest,
 		.run		= machine_touch_all,
 		.finish		= nothing,
+		.count		= PAGES,
+		.from		= { .file_pages = PAGES, .guest_4k = OWN_PAGES },
 		.change		= { .guest_4k = PAGES },
 	},
 	/* The host's first touch: each page is allocated, cleared and mapped. */
@@ -100,8 +116,10 @@ static const struct bench benches[] = {
 		.setup		= setup_shared,
 		.prepare	= nothing,
 		.run		= touch_shared,
-		.finish		= file_punch,
-		.change		= { .file_pages = PAGES, .host_faults = PAGES },
+		.finish		= punch,
+		.count		= PAGES,
+		.change		= { .file_pages = PAGES, .host_pages = PAGES,
+				    .host_faults = PAGES },
 	},
 };
 

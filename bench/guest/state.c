@@ -40,6 +40,13 @@ static long file_pages(void)
 	return atol(found + strlen(key));
 }
 
+static long file_pages_at_start;
+
+void state_begin(void)
+{
+	file_pages_at_start = file_pages();
+}
+
 static long guest_pages(const char *size)
 {
 	char path[128], buffer[32];
@@ -48,6 +55,23 @@ static long guest_pages(const char *size)
 		 getpid(), machine.vm, size);
 	read_file(path, buffer, sizeof(buffer));
 	return atol(buffer);
+}
+
+/* Bit 63 of an entry: there is a page, and it is mapped. */
+static long host_pages(void)
+{
+	static uint64_t entries[MOST_PAGES];
+	off_t first = (uintptr_t)machine.shared / PAGE * sizeof(entries[0]);
+	ssize_t size = machine.pages * sizeof(entries[0]);
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	long mapped = 0;
+
+	if (pread(fd, entries, size, first) != size)
+		die("/proc/self/pagemap: %m");
+	close(fd);
+	for (size_t i = 0; i < machine.pages; i++)
+		mapped += entries[i] >> 63;
+	return mapped;
 }
 
 static long host_faults(void)
@@ -61,10 +85,11 @@ static long host_faults(void)
 
 static void read_pages(struct state *state)
 {
-	state->file_pages = file_pages();
+	state->file_pages = file_pages() - file_pages_at_start;
 	state->guest_4k = guest_pages("4k");
 	state->guest_2m = guest_pages("2m");
 	state->guest_1g = guest_pages("1g");
+	state->host_pages = machine.shared ? host_pages() : 0;
 }
 
 struct state state_before(void)
@@ -91,6 +116,7 @@ struct state state_change(struct state from, struct state to)
 		.guest_4k = to.guest_4k - from.guest_4k,
 		.guest_2m = to.guest_2m - from.guest_2m,
 		.guest_1g = to.guest_1g - from.guest_1g,
+		.host_pages = to.host_pages - from.host_pages,
 		.host_faults = to.host_faults - from.host_faults,
 	};
 }
