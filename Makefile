@@ -4,6 +4,7 @@ MAKEFLAGS += --no-print-directory
 
 help:
 	@echo 'make demo          boot the kernel in QEMU and run a KVM guest on guest_memfd memory'
+	@echo '                   ALLOCATOR=hugetlb-1g (default), hugetlb-2m or page4k'
 	@echo 'make test          all tests on one debug kernel and on UML'
 	@echo 'make matrix        the other configurations, compilers and architectures'
 	@echo 'make check         the inner loop: KUnit on UML, and style'

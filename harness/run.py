@@ -2,8 +2,9 @@
 """Boot a test kernel with a plan, judge its logs, collect results, print the summary.
 
   run.py boot SUITE --plan PLAN --kernel IMAGE --initrd CPIO [--timeout S] [--append ARGS]
-      [--expect CHECK --because TEXT]    a canary: that check must find a problem, in these words
+      [--expect CHECK=TEXT]...           canaries: each of these checks must find a problem, in these words
       [--without CHECK]                  a check that this kernel has no means for
+      [--mark TEXT]                      what to put behind the names of programs, to tell two boots apart
   run.py kunit SUITE JSON EXIT-STATUS    results of kunit.py
   run.py log SUITE FILE                  a kernel log without a plan: only what it must not say
   run.py fail SUITE TEST SENTENCE        a step that could not be done
@@ -57,14 +58,15 @@ def add_clean_run(results, args, problems):
             results.add(args.suite, f'clean run: {check}', FAIL if problem else PASS, problem)
 
 
-def add_canary(results, args, problems):
+def add_canary(results, args, problems, expect):
     """A canary is good when the check it was made for finds it, and finds it and not something else."""
-    problem = problems[args.expect]
-    if args.because in problem:
-        results.add(args.suite, args.plan, PASS)
+    check, because = expect.split('=')
+    problem = problems[check]
+    if because in problem:
+        results.add(args.suite, check, PASS)
         progress(f'  found: {problem}')
     else:
-        results.add(args.suite, args.plan, FAIL, f'not found by the check of the {args.expect}, which says: '
+        results.add(args.suite, check, FAIL, f'not found by the check of the {check}, which says: '
                     + (problem or 'nothing'))
 
 
@@ -77,8 +79,11 @@ def do_boot(args, results):
     problems = dict(cleanrun.clean_run(cleanrun.read_lines(stem + '.kernel.log'), guest))
     for program in guest.programs:
         for test, status, why in program.results():
-            results.add(program.name if test != program.name else args.suite, test, status, why)
-    (add_canary if args.expect else add_clean_run)(results, args, problems)
+            results.add(program.name + args.mark if test != program.name else args.suite, test, status, why)
+    for expect in args.expect:
+        add_canary(results, args, problems, expect)
+    if not args.expect:
+        add_clean_run(results, args, problems)
 
 
 def kunit_cases(group, path=''):
@@ -131,9 +136,10 @@ def parse():
 
     sub = command('boot', do_boot, 'suite')
     for option, default in (('--plan', None), ('--kernel', None), ('--initrd', None), ('--append', ''),
-                            ('--expect', ''), ('--because', ''), ('--without', ''), ('--memory', '2G'),
+                            ('--without', ''), ('--mark', ''), ('--memory', '2G'),
                             ('--smp', '2')):
         sub.add_argument(option, default=default, required=default is None)
+    sub.add_argument('--expect', action='append', default=[])
     sub.add_argument('--timeout', type=int, default=300)
     command('kunit', do_kunit, 'suite', 'json').add_argument('status', type=int)
     command('log', do_log, 'suite', 'file')

@@ -4,6 +4,7 @@
 # checkpatch exceptions, each with its reason:
 #   include/trace    TRACE_EVENT() is laid out like this in every trace header of the base tree
 #   lib/kunit-tests  a KUnit macro names its arguments, such as "test", more than once, and they are variables
+#   guestmem.h       guestmem_for_each_run() names its arguments more than once, as every loop macro does
 #   guest_memfd.c    kvm_gmem_init() sets the owner in the file operations when KVM is loaded
 set -uo pipefail
 
@@ -29,11 +30,13 @@ checkpatch_files() { # IGNORED-TYPES
 }
 
 check_files() {
-	local trace='^include/trace/' kunit='^lib/kunit-tests/' kvm='^virt/kvm/guest_memfd\.c$' status=0
+	local trace='^include/trace/' kunit='^lib/kunit-tests/' kvm='^virt/kvm/guest_memfd\.c$'
+	local contract='^include/linux/guestmem\.h$' status=0
 	our_sources | grep -E "$trace" | checkpatch_files OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT || status=1
 	our_sources | grep -E "$kunit" | checkpatch_files MACRO_ARG_REUSE || status=1
 	our_sources | grep -E "$kvm" | checkpatch_files CONST_STRUCT || status=1
-	our_sources | grep -Ev "$trace|$kunit|$kvm" | checkpatch_files NONE || status=1
+	our_sources | grep -E "$contract" | checkpatch_files MACRO_ARG_REUSE || status=1
+	our_sources | grep -Ev "$trace|$kunit|$kvm|$contract" | checkpatch_files NONE || status=1
 	return $status
 }
 

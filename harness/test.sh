@@ -15,13 +15,17 @@ run() {
 	python3 -B "$harness/run.py" "$@"
 }
 
-# The base tree's programs and the seconds each may take, then ours.
-base_programs() {
+# Lines «NAME SECONDS BOOT...»: the base tree's programs and ours.
+programs() {
 	sed '/^#/d' "$harness/selftests.list"
 }
 
+base_programs() {
+	programs | grep -v '^guestmem_'
+}
+
 our_programs() {
-	(cd "$top/tools/testing/selftests/kvm" && printf '%s 240\n' guestmem*_test.c | sed 's/\.c / /')
+	programs | grep '^guestmem_'
 }
 
 build_debug_kernel() {
@@ -29,22 +33,32 @@ build_debug_kernel() {
 		"$harness/kernel.sh" "$linux" "$debug" bzImage modules
 }
 
+# None of ours may be forgotten.
+check_list() {
+	diff <(cd "$top/tools/testing/selftests/kvm" && printf '%s\n' guestmem*_test.c | sed 's/\.c$//' | sort) \
+		<(our_programs | cut -d' ' -f1 | sort)
+}
+
 # The base tree's selftests are a bar only as long as they are the base tree's.
 build_selftests() {
-	local kvm=tools/testing/selftests/kvm program programs
+	local kvm=tools/testing/selftests/kvm program names
+	check_list || return 1
 	while read -r program _; do
 		cmp "$BUILD/base/$kvm/$program.c" "$linux/$kvm/$program.c" || return 1
 	done < <(base_programs)
-	mapfile -t programs < <({ base_programs; our_programs; } | cut -d' ' -f1)
-	"$harness/selftests.sh" "$linux" "$debug" "$selftests" "${programs[@]}"
+	mapfile -t names < <(programs | cut -d' ' -f1)
+	"$harness/selftests.sh" "$linux" "$debug" "$selftests" "${names[@]}"
 }
 
 pack_guest() {
-	{ base_programs; our_programs; } | "$harness/pack-tests.sh" "$BUILD/guest.cpio.gz" "$debug" "$selftests"
+	programs | "$harness/pack-tests.sh" "$BUILD/guest.cpio.gz" "$debug" "$selftests"
 }
 
 # Four free huge pages at least, two nodes: what the base tree's own tests want to see.
 boot_args='loglevel=7 printk.time=1 oops=panic numa=fake=2 hugepages=16 hugetlb_free_vmemmap=on'
+
+hugetlb_args='loglevel=7 printk.time=1 oops=panic numa=fake=2 hugetlb_free_vmemmap=on hugepagesz=2M hugepages=64'
+hugetlb_args+=' hugepagesz=1G hugepages=0:1,1:1'
 
 boot() { # SUITE PLAN OPTION...
 	local suite=$1 plan=$2
@@ -64,7 +78,8 @@ kunit_on_uml() {
 kunit_on_x86() {
 	local suite='KUnit on x86_64' status=0
 	progress "$suite: boot"
-	boot "$suite" kunit --timeout 600 --append "$boot_args kunit.enable=1 kunit.filter_glob=guestmem*"
+	boot "$suite" kunit --timeout 1200 --memory 6G \
+		--append "$boot_args hugepagesz=1G hugepages=2 kunit.enable=1 kunit.filter_glob=guestmem*"
 	rm -f "$BUILD/x86.json"
 	(cd "$linux" && python3 -B tools/testing/kunit/kunit.py parse --json="$BUILD/x86.json" "$log/kunit.kernel.log") \
 		>"$log/kunit.parsed.log" 2>&1 || status=$?
@@ -76,24 +91,37 @@ kvm_selftests() {
 	boot 'KVM selftests' selftests --append "$boot_args" --timeout 900
 }
 
-canary() { # CHECK WHAT-IT-MUST-SAY
-	progress "canary: $1"
-	boot Canaries "canaries/$1" --expect "$1" --because "$2" --append "$boot_args"
+kvm_selftests_in_place() {
+	progress 'KVM selftests, converting in place: boot'
+	boot 'KVM selftests in place' in-place --mark ' in place' --timeout 2100 \
+		--append "$boot_args kvm.gmem_in_place_conversion=1"
 }
 
+# Pools of both sizes, a page of 1G on each node.
+hugetlb_selftests() {
+	progress 'HugeTLB selftests: boot'
+	boot 'HugeTLB selftests' hugetlb-off --timeout 1500 --memory 8G --append "$hugetlb_args"
+	progress 'HugeTLB selftests, converting in place: boot'
+	boot 'HugeTLB selftests in place' hugetlb-on --mark ' in place' --timeout 1500 --memory 8G \
+		--append "$hugetlb_args kvm.gmem_in_place_conversion=1"
+}
+
+# One boot with something for each check to find.
 canaries() {
-	canary log lkdtm_WARNING
-	canary counters nr_file_pages
-	canary kmemleak leaks
+	progress 'canaries: boot'
+	boot Canaries canaries --append "$boot_args" --expect log=lkdtm_WARNING --expect counters=nr_file_pages \
+		--expect kmemleak=leaks
 }
 
 on_debug_kernel() {
 	if step "$log/debug.log" 'debug kernel: build' build_debug_kernel; then
 		if step "$log/selftests.log" 'KVM selftests: build' build_selftests &&
 			step "$log/guest.log" 'root file system: pack' pack_guest; then
-			kvm_selftests
-			kunit_on_x86
-			canaries
+			# Most of what runs there is a single thread of QEMU: two machines at a time.
+			{ kvm_selftests; canaries; kunit_on_x86; } &
+			kvm_selftests_in_place
+			hugetlb_selftests
+			wait
 		else
 			run fail 'KVM selftests' build "see $log/selftests.log and $log/guest.log"
 		fi

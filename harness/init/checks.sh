@@ -3,8 +3,7 @@
 
 # Counters that are exact once per-CPU batches are drained and the deltas folded. Free memory, slab and
 # anonymous pages are not among them: they move with every program that runs.
-vmstat_keys='nr_file_pages nr_shmem nr_unevictable nr_mlock nr_hugetlb nr_memmap_pages nr_memmap_boot_pages
-	nr_sec_page_table_pages nr_isolated_file'
+vmstat_keys='nr_file_pages nr_shmem nr_unevictable nr_mlock nr_hugetlb nr_sec_page_table_pages nr_isolated_file'
 
 # What counting needs. A file that is missing is reported like a counter that moved: nothing is compared in vain.
 prepare_counting() {
@@ -28,20 +27,25 @@ drain() {
 }
 
 read_vmstat() {
-	local key value pins=0
+	local key value pins=0 memmap=0
 	while read -r key value; do
 		case $key in
+		# A pool that is made smaller and larger again has its struct pages from elsewhere.
+		nr_memmap_pages | nr_memmap_boot_pages) memmap=$((memmap + value)) ;;
 		nr_foll_pin_acquired) pins=$((pins + value)) ;;
 		nr_foll_pin_released) pins=$((pins - value)) ;;
 		*) case " $vmstat_keys " in *[[:space:]]"$key"[[:space:]]*) echo "$key $value" ;; esac ;;
 		esac
 	done </proc/vmstat
 	echo "pins_held $pins"
+	echo "memmap_pages $memmap"
 }
 
+# Where a test makes a pool smaller and larger again, its pages need not come back to the nodes they were on.
 read_pools() {
-	local dir pool
-	for dir in /sys/kernel/mm/hugepages/* /sys/devices/system/node/node*/hugepages/*; do
+	local dir pool nodes=/sys/devices/system/node/node*/hugepages/*
+	[ -z "${pools_move:-}" ] || nodes=
+	for dir in /sys/kernel/mm/hugepages/* $nodes; do
 		for pool in nr free resv surplus; do
 			[ -f "$dir/${pool}_hugepages" ] || continue
 			echo "${dir#/sys/}/${pool}_hugepages $(cat "$dir/${pool}_hugepages")"

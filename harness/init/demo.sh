@@ -1,2 +1,4 @@
 # Plan: the demo, and nothing around it.
-run_plain guestmem_demo 60 /tests/guestmem_demo
+# allocator= comes from the kernel's command line, as plan= does.
+[ "$allocator" = page4k ] || run_plain "$allocator" 100 /tests/guestmem_demo -a "$allocator"
+run_plain page4k 100 /tests/guestmem_demo -a page4k

@@ -14,8 +14,9 @@ charges() {
 	done <"$group/memory.stat"
 }
 
+# All pages that memory failure has ever dealt with: those that are in good health again are counted, too.
 poisoned_bytes() {
-	awk '$1 == "HardwareCorrupted:" { print $2 * 1024 }' /proc/meminfo
+	cat /sys/devices/system/node/node*/memory_failure/total | awk '{ n += $1 } END { print n * 4096 }'
 }
 
 expect_uncharged() {
@@ -46,6 +47,16 @@ run_plain() {
 	echo "@end $name $status $(($(cut -d. -f1 /proc/uptime) - start))"
 }
 
+# A thread that was just reaped may still be on its way out of its cgroup.
+remove_group() {
+	local name=$1 group=$2 tries=0
+	until rmdir "$group" 2>/dev/null; do
+		tries=$((tries + 1))
+		[ $tries -lt 20 ] || { echo "@changed $name cgroup_still_in_use 0 1"; return; }
+		sleep 0.5
+	done
+}
+
 # run_program NAME SECONDS PATH [ARG...]
 run_program() {
 	local name=$1 group=/sys/fs/cgroup/program before poisoned
@@ -54,14 +65,22 @@ run_program() {
 	mkdir $group
 	run_plain "$@"
 	expect_uncharged "$name" $group $(($(poisoned_bytes) - poisoned))
-	rmdir $group || echo "@changed $name cgroup_still_in_use 0 1"
+	remove_group "$name" $group
 	expect_counters "$name" "$before"
 }
 
-# run_programs LIST, one per line: NAME SECONDS PATH
+# run_programs LIST [BOOT], one per line: NAME SECONDS PATH BOOT...; only those that take part in BOOT
 run_programs() {
-	local name seconds path
-	while read -r name seconds path <&3; do
+	local name seconds path boots
+	while read -r name seconds path boots <&3; do
+		case " $boots " in *" ${2:-$boots} "*) ;; *) continue ;; esac
 		run_program "$name" "$seconds" "$path" 3<&-
 	done 3<"$1"
+}
+
+# with_sample COMMAND [ARG...]: with an allocator that a module brings along.
+with_sample() {
+	insmod /modules/guestmem-sample.ko || echo '@changed sample loaded yes no'
+	"$@"
+	rmmod guestmem_sample || echo '@changed sample unloaded yes no'
 }
