@@ -306,6 +306,29 @@ static void signal_ends_the_wait(struct kunit *test)
 	folio_put(folio);
 }
 
+static void call_for_another(struct guestmem_change *c, const char *phase)
+{
+	set_tsk_need_resched(current);
+}
+
+/* Whoever gives way while looking for pins has to go on right behind. */
+static void gives_way_and_misses_none(struct kunit *test)
+{
+	pgoff_t unit = gmt_folio_pages(test);
+	struct folio *folio;
+
+	gmt_allocate_all(test);
+	folio = gmt_get(test, unit);
+	folio_get(folio);
+	gmt_oppose(test, GUESTMEM_PRIVATE);
+	mock.on_phase = call_for_another;
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, unit - 1, unit + 1,
+					 NULL), -EAGAIN);
+	gmt_expect_judged(test, GUESTMEM_PRIVATE, unit - 1, unit + 1);
+	mock.on_phase = NULL;
+	folio_put(folio);
+}
+
 /*
  * The LRU's batches
  */
@@ -379,6 +402,7 @@ static struct kunit_case pin_cases[] = {
 	KUNIT_CASE_PARAM(shared_waits_for_a_passing_reference, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(shared_does_not_wait_for_ever, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(signal_ends_the_wait, gmt_mock_gen_params),
+	KUNIT_CASE_PARAM(gives_way_and_misses_none, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(batch_is_no_pin, gmt_all_gen_params),
 	KUNIT_CASE(batch_of_another_cpu_is_no_pin),
 	{}

@@ -273,8 +273,9 @@ static struct folio *guestmem_next_held(struct guestmem_change *c,
 		if (folio_ref_count(folio) != folio_nr_pages(folio))
 			return folio;
 
+		/* xas_pause() would go on a folio's size behind where the range starts. */
 		if (need_resched()) {
-			xas_pause(&xas);
+			xas_set(&xas, folio_next_index(folio));
 			cond_resched_rcu();
 		}
 	}
