@@ -13,6 +13,7 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 /**
  * DOC: The contract
@@ -107,6 +108,10 @@ enum guestmem_insert {
  * @punch_order: granularity of fallocate() and punch hole; at most
  *	@block_order.
  * @max_map_order: upper bound of what map_order answers; at most @block_order.
+ * @piece_order: what a block is split into before single pages are; less than
+ *	@block_order, 0 if there is nothing in between.
+ * @split: a shared page is a folio of its own, see guestmem_pieces_prepare().
+ *	Needs %GUESTMEM_INSERT_CHARGED, and folios that fill their block.
  * @insert: how folios enter the page cache.
  *
  * Constant from the return of inode_setup on.
@@ -115,6 +120,8 @@ struct guestmem_geometry {
 	u8 block_order;
 	u8 punch_order;
 	u8 max_map_order;
+	u8 piece_order;
+	bool split;
 	enum guestmem_insert insert;
 };
 
@@ -263,6 +270,11 @@ struct guestmem_allocator_operations {
  *	architecture does not give back is marked as poisoned.  Not called for
  *	folios that leave the file.
  *
+ * @merged: **Required.** The pages @c->merged, all of them private, are one folio
+ *	again: guests that can map them anew without losing them may drop the
+ *	smaller mappings they have.  Called between invalidate_begin and
+ *	invalidate_end.  May sleep, must not allocate, cannot fail.
+ *
  * @reclaim: **Required.** The folio is about to be removed from the page cache:
  *	take it back from the architecture.  Called before the allocator's
  *	free_folio with the same locks held.  May sleep, cannot fail.
@@ -273,6 +285,7 @@ struct guestmem_client_ops {
 	void (*invalidate_begin)(struct guestmem_change *c);
 	void (*invalidate_end)(struct guestmem_change *c);
 	void (*make_shared)(struct guestmem_inode *gi, pgoff_t start, pgoff_t end);
+	void (*merged)(struct guestmem_change *c);
 	void (*reclaim)(struct guestmem_inode *gi, struct folio *folio);
 };
 
@@ -361,6 +374,9 @@ struct guestmem_range {
  * @step: what freeze and commit are about: all that changes on an allocator
  *	without blocks, else the part of it in one block.  It begins with a page
  *	that changes.  The core's.
+ * @merged: what commit has made one folio of, empty if nothing.
+ * @fresh: the pages have the state of the target already: their block has just
+ *	been allocated, in one piece.  The core's.
  * @spare: room for one more range of pages, reserved for the commit.  The
  *	core's.
  * @plan: the allocator's, from change_prepare on.
@@ -372,8 +388,64 @@ struct guestmem_change {
 	pgoff_t end;
 	pgoff_t err_index;
 	struct guestmem_range step;
+	struct guestmem_range merged;
+	bool fresh;
 	struct guestmem_flip *spare;
 	void *plan;
+};
+
+/**
+ * struct guestmem_pieces - what a change of a file with @geo.split has reserved
+ * @gi: file.
+ * @ops: of the allocator.
+ * @reserved: for @ops->reserve to put what it reserves on.
+ * @spare: a node of the page cache, for a merge.  The core's.
+ */
+struct guestmem_pieces {
+	struct guestmem_inode *gi;
+	const struct guestmem_pieces_operations *ops;
+	struct list_head reserved;
+	struct xa_state spare;
+};
+
+/**
+ * struct guestmem_pieces_operations - how an allocator's folios change their size
+ * @reserve: **Required.** Reserve what splitting pages of @folio, an aligned range
+ *	of order @from, into folios of order @to will take.  @folio is still whole:
+ *	it may have to be split to @from first.  May sleep and allocate.  Returns 0
+ *	or -ENOMEM; what was reserved is on @p->reserved.
+ *
+ * @release: **Required.** Give back all that is left on @p->reserved.  May sleep,
+ *	must not allocate, cannot fail.
+ *
+ * @open: **Required.** @folio, locked and with its reference count frozen, is about
+ *	to be split into folios of order @to: make that many of its struct pages
+ *	writable.  Followed by flush, before split.
+ *
+ * @split: **Required.** Turn @folio, locked, frozen and opened, into folios of
+ *	order @to, each frozen, the first one locked, with mapping, index and the
+ *	flags that say what the memory holds.  Folios of order 0 have no page type,
+ *	no charge and are counted nowhere: the core puts them on the LRU.
+ *
+ * @merge: **Required.** The reverse: the folios in the aligned range of order @to
+ *	that begins with @folio are locked and frozen, have the same order and are
+ *	counted nowhere.  They become one folio, frozen and locked.
+ *
+ * @flush: **Required.** Called after @open, and after the last @merge of a step, when
+ *	struct pages may be mapped in two ways until it returns.
+ *
+ * Apart from @reserve none of these may allocate or fail.  @split and @merge are
+ * called for up to as many folios as a block has pieces, with a resched point
+ * in between.
+ */
+struct guestmem_pieces_operations {
+	int (*reserve)(struct guestmem_pieces *p, struct folio *folio,
+		       unsigned int from, unsigned int to);
+	void (*release)(struct guestmem_pieces *p);
+	void (*open)(struct guestmem_pieces *p, struct folio *folio, unsigned int to);
+	void (*split)(struct guestmem_pieces *p, struct folio *folio, unsigned int to);
+	void (*merge)(struct guestmem_pieces *p, struct folio *folio, unsigned int to);
+	void (*flush)(struct guestmem_pieces *p);
 };
 
 /**
@@ -405,6 +477,15 @@ void guestmem_free_folio(struct guestmem_inode *gi, struct folio *folio);
 int guestmem_charge_folio(struct guestmem_inode *gi, struct folio *folio);
 void guestmem_custody_take(struct guestmem_custody *custody, struct folio *folio);
 void guestmem_custody_flush(void);
+int guestmem_pieces_prepare(struct guestmem_change *c,
+			    const struct guestmem_pieces_operations *ops);
+int guestmem_pieces_freeze(struct guestmem_change *c);
+void guestmem_pieces_commit(struct guestmem_change *c);
+void guestmem_pieces_cancel(struct guestmem_change *c);
+void guestmem_pieces_gather(struct guestmem_inode *gi, struct guestmem_range range,
+			    const struct guestmem_pieces_operations *ops);
+void guestmem_split_folio(struct folio *folio, unsigned int to);
+void guestmem_merge_folios(struct folio *folio, unsigned int to);
 
 /* Clients */
 u64 guestmem_selectors(void);
@@ -419,6 +500,7 @@ int guestmem_map_order(struct guestmem_inode *gi, struct folio *folio,
 		       pgoff_t index);
 bool guestmem_is_private(const struct guestmem_inode *gi, pgoff_t index);
 int guestmem_allocate(struct guestmem_inode *gi, pgoff_t start, pgoff_t end);
+int guestmem_allocate_mixed(struct guestmem_inode *gi, pgoff_t index);
 int guestmem_change(struct guestmem_change *c);
 int guestmem_punch_hole(struct guestmem_inode *gi, pgoff_t start, pgoff_t end);
 int guestmem_error_folio(struct guestmem_inode *gi, struct folio *folio);

@@ -84,7 +84,7 @@ static void evict_reclaims_every_folio(struct kunit *test)
 	mock_reclaimed();
 	gmt_close(test);
 	KUNIT_EXPECT_EQ(test, mock_reclaimed(), gmt_pages_rounded(test));
-	KUNIT_EXPECT_EQ(test, mock_nr_folios(), 0);
+	KUNIT_EXPECT_EQ(test, mock_nr_pages(), 0);
 }
 
 /* Closing a file never fails, and never takes a page from who still holds it. */
@@ -264,7 +264,7 @@ static void punch_takes_everything(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gmt_punch(test, 0, gmt(test)->allocator->pages), 0);
 	KUNIT_EXPECT_EQ(test, gi->mapping->nrpages, 0);
 	KUNIT_EXPECT_EQ(test, mock_reclaimed(), gmt_pages_rounded(test));
-	KUNIT_EXPECT_EQ(test, mock_nr_folios(), 0);
+	KUNIT_EXPECT_EQ(test, mock_nr_pages(), 0);
 }
 
 static void punch_hole_in_hole(struct kunit *test)

@@ -81,7 +81,7 @@ static int run_get(struct kunit *test)
 static void check_empty(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, 0);
-	KUNIT_EXPECT_EQ(test, mock_nr_folios(), 0);
+	KUNIT_EXPECT_EQ(test, mock_nr_pages(), 0);
 }
 
 static void undo_get(struct kunit *test)

@@ -101,9 +101,13 @@ unsigned long mock_reclaimed(void);
  * The allocator
  */
 
-/* Two of them: the second charges its folios itself and keeps them off the LRU. */
+/*
+ * Three of them: the second charges its folios itself and keeps them off the LRU, the
+ * third splits them.
+ */
 #define MOCK_SELECTOR		BIT_ULL(30)
 #define MOCK_SELECTOR_CHARGED	BIT_ULL(29)
+#define MOCK_SELECTOR_PIECES	BIT_ULL(26)
 
 /* Ops that may fail. */
 enum mock_op {
@@ -126,8 +130,9 @@ enum mock_op {
  * @patient: a reference refuses a change to GUESTMEM_SHARED as well, if it stays.
  * @data: for the above.
  * @inodes: set up and not torn down.
- * @plans: prepared, and neither committed to the end nor cancelled.
- * @folios: handed out and not given back, by pfn; the value is the file.
+ * @plans: prepared, and neither committed to the end nor cancelled; of the one that
+ *	splits, what it has reserved.
+ * @pages: handed out and not given back, by pfn; the value is the file.
  */
 struct mock_allocator {
 	enum mock_op fail_op;
@@ -143,7 +148,7 @@ struct mock_allocator {
 
 	atomic_t inodes;
 	atomic_t plans;
-	struct xarray folios;
+	struct xarray pages;
 };
 
 extern struct mock_allocator mock;
@@ -153,6 +158,6 @@ void mock_unregister(void);
 const struct guestmem_allocator_operations *mock_ops(void);
 void mock_fail(enum mock_op op, int call, int err);
 struct folio *mock_new_folio(struct guestmem_inode *gi, unsigned int order);
-unsigned int mock_nr_folios(void);
+unsigned int mock_nr_pages(void);
 
 #endif /* _GUESTMEM_MOCK_H */

@@ -10,6 +10,9 @@
  *	2^3	2^3	2^3	2^2	clamp the order of mappings
  *	2^5	2^2	2^2	2^2	fill a block with several folios
  *
+ * A third one, that splits its folios, has as units what is split at once, and what
+ * is split in two steps.
+ *
  * A change holds one plan from change_prepare to its last step.
  */
 #define pr_fmt(fmt) "guestmem mock: " fmt
@@ -26,12 +29,19 @@ struct mock_ladder {
 	u8 unit_order;
 	u8 folio_order;
 	u8 map_order;
+	u8 piece_order;
 };
 
 static const struct mock_ladder mock_ladders[] = {
 	{ .unit_order = 3, .folio_order = 3, .map_order = 2 },
 	{ .unit_order = 0, .folio_order = 0, .map_order = 0 },
 	{ .unit_order = 5, .folio_order = 2, .map_order = 2 },
+};
+
+static const struct mock_ladder mock_split_ladders[] = {
+	{ .unit_order = 3, .folio_order = 3, .map_order = 3 },
+	{ .unit_order = 5, .folio_order = 5, .map_order = 5, .piece_order = 2 },
+	{ .unit_order = 9, .folio_order = 9, .map_order = 9, .piece_order = 4 },
 };
 
 /* What the allocator keeps of a file. */
@@ -48,7 +58,7 @@ struct mock_plan {
 };
 
 struct mock_allocator mock = {
-	.folios = XARRAY_INIT(mock.folios, XA_FLAGS_LOCK_IRQ),
+	.pages = XARRAY_INIT(mock.pages, XA_FLAGS_LOCK_IRQ),
 };
 
 static bool mock_fails(enum mock_op op)
@@ -62,14 +72,17 @@ static bool mock_fails(enum mock_op op)
  * Life of a file
  */
 
-static const struct mock_ladder *mock_find_ladder(u8 unit_log2)
+static const struct mock_ladder *mock_find_ladder(struct guestmem_inode *gi, u8 unit_log2)
 {
+	const struct mock_ladder *ladders = gi->geo.split ? mock_split_ladders : mock_ladders;
+
+	static_assert(ARRAY_SIZE(mock_ladders) == ARRAY_SIZE(mock_split_ladders));
 	if (!unit_log2)
-		return &mock_ladders[0];
+		return &ladders[0];
 
 	for (int i = 0; i < ARRAY_SIZE(mock_ladders); i++)
-		if (mock_ladders[i].unit_order + PAGE_SHIFT == unit_log2)
-			return &mock_ladders[i];
+		if (ladders[i].unit_order + PAGE_SHIFT == unit_log2)
+			return &ladders[i];
 
 	return NULL;
 }
@@ -77,7 +90,7 @@ static const struct mock_ladder *mock_find_ladder(u8 unit_log2)
 static int mock_inode_setup(struct guestmem_inode *gi,
 			    const struct guestmem_inode_args *args)
 {
-	const struct mock_ladder *ladder = mock_find_ladder(args->unit_log2);
+	const struct mock_ladder *ladder = mock_find_ladder(gi, args->unit_log2);
 	struct mock_reservation *reservation;
 
 	if (!ladder)
@@ -94,6 +107,7 @@ static int mock_inode_setup(struct guestmem_inode *gi,
 	gi->geo.block_order = ladder->unit_order;
 	gi->geo.punch_order = ladder->folio_order;
 	gi->geo.max_map_order = ladder->map_order;
+	gi->geo.piece_order = ladder->piece_order;
 	atomic_inc(&mock.inodes);
 	return 0;
 }
@@ -118,7 +132,8 @@ static struct folio *mock_charge(struct guestmem_inode *gi, struct folio *folio)
 {
 	int err;
 
-	if (gi->ops->geo.insert != GUESTMEM_INSERT_CHARGED)
+	/* One charge cannot be split. */
+	if (gi->ops->geo.insert != GUESTMEM_INSERT_CHARGED || gi->geo.split)
 		return folio;
 
 	err = mem_cgroup_charge(folio, NULL, GFP_KERNEL);
@@ -127,6 +142,31 @@ static struct folio *mock_charge(struct guestmem_inode *gi, struct folio *folio)
 
 	folio_put(folio);
 	return ERR_PTR(err);
+}
+
+/* Page by page: it may come back in pieces. */
+static int mock_note_pages(struct guestmem_inode *gi, struct folio *folio)
+{
+	unsigned long pfn = folio_pfn(folio);
+	int err;
+
+	for (unsigned long i = 0; i < folio_nr_pages(folio); i++) {
+		err = xa_err(xa_store_irq(&mock.pages, pfn + i, gi, GFP_KERNEL));
+		if (err) {
+			while (i--)
+				xa_erase_irq(&mock.pages, pfn + i);
+			return err;
+		}
+	}
+
+	return 0;
+}
+
+static void mock_forget_pages(struct guestmem_inode *gi, struct folio *folio)
+{
+	for (unsigned long i = 0; i < folio_nr_pages(folio); i++)
+		mock_expect(xa_erase_irq(&mock.pages, folio_pfn(folio) + i) == gi,
+			    "free_folio of a page that the file does not have");
 }
 
 /* A folio full of rubbish: who wants it clear has to clear it. */
@@ -143,7 +183,7 @@ struct folio *mock_new_folio(struct guestmem_inode *gi, unsigned int order)
 	if (IS_ERR(folio))
 		return folio;
 
-	err = xa_err(xa_store_irq(&mock.folios, folio_pfn(folio), gi, GFP_KERNEL));
+	err = mock_note_pages(gi, folio);
 	if (err) {
 		folio_put(folio);
 		return ERR_PTR(err);
@@ -179,8 +219,7 @@ static struct folio *mock_alloc_folio(struct guestmem_inode *gi, pgoff_t index,
 
 static void mock_free_folio(struct guestmem_inode *gi, struct folio *folio)
 {
-	mock_expect(xa_erase_irq(&mock.folios, folio_pfn(folio)) == gi,
-		    "free_folio of a folio that the file does not have");
+	mock_forget_pages(gi, folio);
 	mock_expect(folio_ref_count(folio) > 0, "free_folio of a folio that is gone");
 	mock_expect(!folio_mapped(folio), "free_folio of a mapped folio");
 	mock_expect(!folio->mapping || folio_test_locked(folio),
@@ -350,6 +389,130 @@ static void mock_change_cancel(struct guestmem_change *c)
 }
 
 /*
+ * Changes of the one that splits
+ */
+
+/* What a split costs: one for each folio that comes of it. */
+struct mock_stub {
+	struct list_head node;
+};
+
+static int mock_reserve(struct guestmem_pieces *p, struct folio *folio, unsigned int from,
+			unsigned int to)
+{
+	struct mock_stub *stub;
+
+	for (unsigned long i = 1; i < 1UL << (from - to); i++) {
+		stub = kmalloc_obj(*stub);
+		if (!stub)
+			return -ENOMEM;
+		list_add(&stub->node, &p->reserved);
+		atomic_inc(&mock.plans);
+	}
+
+	return 0;
+}
+
+static void mock_take_stub(struct guestmem_pieces *p)
+{
+	struct mock_stub *stub = list_first_entry_or_null(&p->reserved, struct mock_stub, node);
+
+	if (!mock_expect(stub, "open of a folio that nothing was reserved for"))
+		return;
+
+	list_del(&stub->node);
+	kfree(stub);
+	atomic_dec(&mock.plans);
+}
+
+static void mock_release(struct guestmem_pieces *p)
+{
+	while (!list_empty(&p->reserved))
+		mock_take_stub(p);
+}
+
+static void mock_expect_frozen(struct folio *folio, const char *what)
+{
+	mock_expect(!folio_ref_count(folio) && folio_test_locked(folio), what);
+}
+
+static void mock_open_folio(struct guestmem_pieces *p, struct folio *folio, unsigned int to)
+{
+	mock_expect_frozen(folio, "open of a folio that is in use");
+	for (unsigned long i = 1; i < 1UL << (folio_order(folio) - to); i++)
+		mock_take_stub(p);
+}
+
+static void mock_split(struct guestmem_pieces *p, struct folio *folio, unsigned int to)
+{
+	mock_expect_frozen(folio, "split of a folio that is in use");
+	if (!to)
+		lruvec_stat_mod_folio(folio, NR_FILE_PAGES, -folio_nr_pages(folio));
+	guestmem_split_folio(folio, to);
+}
+
+static void mock_merge(struct guestmem_pieces *p, struct folio *folio, unsigned int to)
+{
+	bool counted = folio_test_large(folio);
+
+	for (unsigned long i = 0; i < 1UL << to; i += folio_nr_pages(folio))
+		mock_expect_frozen(page_folio(folio_page(folio, i)),
+				   "merge of a folio that is in use");
+	guestmem_merge_folios(folio, to);
+	if (!counted)
+		lruvec_stat_mod_folio(folio, NR_FILE_PAGES, folio_nr_pages(folio));
+}
+
+static void mock_flush(struct guestmem_pieces *p)
+{
+}
+
+static const struct guestmem_pieces_operations mock_pieces_ops = {
+	.reserve	= mock_reserve,
+	.release	= mock_release,
+	.open		= mock_open_folio,
+	.split		= mock_split,
+	.merge		= mock_merge,
+	.flush		= mock_flush,
+};
+
+static int mock_pieces_prepare(struct guestmem_change *c)
+{
+	mock_phase(c, "prepare", c->start, c->end);
+	if (mock_fails(MOCK_PREPARE)) {
+		c->err_index = c->start;
+		return mock.fail_err;
+	}
+
+	return guestmem_pieces_prepare(c, &mock_pieces_ops);
+}
+
+static int mock_pieces_freeze(struct guestmem_change *c)
+{
+	mock_phase(c, "freeze", c->step.start, c->step.end);
+	if (mock_fails(MOCK_FREEZE)) {
+		c->err_index = c->step.start;
+		return mock.fail_err;
+	}
+
+	return guestmem_pieces_freeze(c);
+}
+
+static void mock_pieces_commit(struct guestmem_change *c)
+{
+	mock_phase(c, "commit", c->step.start, c->step.end);
+	guestmem_pieces_commit(c);
+	if (c->target == GUESTMEM_ABSENT)
+		mock_punch(c);
+}
+
+static void mock_pieces_cancel(struct guestmem_change *c)
+{
+	mock_phase(c, "cancel", c->step.start, c->step.end);
+	guestmem_pieces_cancel(c);
+}
+
+/*
  * Registration
  */
 
@@ -381,6 +544,30 @@ static const struct guestmem_allocator_operations mock_allocators[] = {
 	MOCK_ALLOCATOR("mock-charged", MOCK_SELECTOR_CHARGED, GUESTMEM_INSERT_CHARGED),
 };
 
+static const struct guestmem_allocator_operations mock_pieces_allocator = {
+	.name		= "mock-pieces",
+	.owner		= THIS_MODULE,
+	.selector	= MOCK_SELECTOR_PIECES,
+	.geo		= {
+		.block_order	= 3,
+		.punch_order	= 3,
+		.max_map_order	= 3,
+		.split		= true,
+		.insert		= GUESTMEM_INSERT_CHARGED,
+	},
+	.inode_setup	= mock_inode_setup,
+	.inode_teardown	= mock_inode_teardown,
+	.alloc_folio	= mock_alloc_folio,
+	.free_folio	= mock_free_folio,
+	.map_order	= mock_map_order,
+	.change_prepare	= mock_pieces_prepare,
+	.change_freeze	= mock_pieces_freeze,
+	.change_commit	= mock_pieces_commit,
+	.change_cancel	= mock_pieces_cancel,
+	.truncate	= mock_truncate,
+	.error_folio	= mock_error_folio,
+};
+
 /* For tests that register something like it. */
 const struct guestmem_allocator_operations *mock_ops(void)
 {
@@ -406,12 +593,24 @@ int mock_register(void)
 
 	err = guestmem_register(&mock_allocators[1]);
 	if (err)
-		guestmem_unregister(&mock_allocators[0]);
+		goto err_first;
+
+	err = guestmem_register(&mock_pieces_allocator);
+	if (err)
+		goto err_second;
+
+	return 0;
+
+err_second:
+	guestmem_unregister(&mock_allocators[1]);
+err_first:
+	guestmem_unregister(&mock_allocators[0]);
 	return err;
 }
 
 void mock_unregister(void)
 {
+	guestmem_unregister(&mock_pieces_allocator);
 	guestmem_unregister(&mock_allocators[1]);
 	guestmem_unregister(&mock_allocators[0]);
 }
@@ -424,13 +623,13 @@ void mock_fail(enum mock_op op, int call, int err)
 	atomic_set(&mock.calls[op], 0);
 }
 
-unsigned int mock_nr_folios(void)
+unsigned int mock_nr_pages(void)
 {
 	unsigned long pfn;
 	unsigned int nr = 0;
 	void *entry;
 
-	xa_for_each(&mock.folios, pfn, entry)
+	xa_for_each(&mock.pages, pfn, entry)
 		nr++;
 	return nr;
 }

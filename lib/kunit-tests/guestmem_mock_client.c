@@ -188,6 +188,17 @@ static void mock_invalidate_end(struct guestmem_change *c)
 	mock_log_add(&mi->phases, "end", c->step.start, c->step.end);
 }
 
+/* By now all of its pages are private. */
+static void mock_merged(struct guestmem_change *c)
+{
+	mock_expect(mock_inode(c->gi)->watch.change == c, "merged outside of a step");
+	for (pgoff_t index = c->merged.start; index < c->merged.end; index++)
+		mock_expect(index >= i_size_read(c->gi->mapping->host) >> PAGE_SHIFT ||
+			    guestmem_is_private(c->gi, index) || c->gi->geo.piece_order,
+			    "merged with a shared page in it");
+	mock_log_add(&mock_inode(c->gi)->phases, "merged", c->merged.start, c->merged.end);
+}
+
 /* Once for each run of private pages, which the guests have lost and the file has not. */
 static void mock_make_shared(struct guestmem_inode *gi, pgoff_t start, pgoff_t end)
 {
@@ -232,6 +243,7 @@ static const struct guestmem_client_ops mock_client_ops = {
 	.invalidate_begin	= mock_invalidate_begin,
 	.invalidate_end		= mock_invalidate_end,
 	.make_shared		= mock_make_shared,
+	.merged			= mock_merged,
 	.reclaim		= mock_reclaim,
 };
 

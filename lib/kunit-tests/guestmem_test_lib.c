@@ -166,8 +166,9 @@ void gmt_exit(struct kunit *test)
 	KUNIT_EXPECT_EQ_MSG(test, mock_client_inodes(), 0, "files were not evicted");
 	KUNIT_EXPECT_EQ_MSG(test, atomic_read(&mock.inodes), 0, "inode_teardown was not called");
 	KUNIT_EXPECT_EQ_MSG(test, atomic_read(&mock.plans), 0, "a plan was not given back");
-	KUNIT_EXPECT_EQ_MSG(test, mock_nr_folios(), 0, "free_folio was not called");
-	KUNIT_EXPECT_EQ_MSG(test, guestmem_selectors() & (MOCK_SELECTOR | MOCK_SELECTOR_CHARGED),
+	KUNIT_EXPECT_EQ_MSG(test, mock_nr_pages(), 0, "free_folio was not called");
+	KUNIT_EXPECT_EQ_MSG(test, guestmem_selectors() & (MOCK_SELECTOR | MOCK_SELECTOR_CHARGED |
+						    MOCK_SELECTOR_PIECES),
 			    0, "an allocator is still in use");
 	KUNIT_EXPECT_EQ_MSG(test, gmt_file_pages(), gmt(test)->file_pages, "NR_FILE_PAGES");
 }

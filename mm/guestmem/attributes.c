@@ -110,6 +110,12 @@ static bool guestmem_flips(const struct guestmem_change *c)
 	return (c->target == GUESTMEM_SHARED) != c->gi->init_shared;
 }
 
+/* Is it flipped pages that the change leaves alone? */
+static bool guestmem_leaves_flipped(const struct guestmem_change *c)
+{
+	return guestmem_flips(c) != c->fresh;
+}
+
 /* All pages around @index that have the same state; returns if it is the flipped one. */
 static bool guestmem_run_around(struct guestmem_inode *gi, pgoff_t index,
 				struct guestmem_range *run)
@@ -149,7 +155,7 @@ struct guestmem_range guestmem_next_run(const struct guestmem_change *c, pgoff_t
 		return run;
 
 	/* What has the state already ends where the other state begins. */
-	if (guestmem_run_around(c->gi, start, &run) == guestmem_flips(c)) {
+	if (guestmem_run_around(c->gi, start, &run) == guestmem_leaves_flipped(c)) {
 		start = run.end;
 		if (start < end)
 			guestmem_run_around(c->gi, start, &run);
@@ -158,6 +164,16 @@ struct guestmem_range guestmem_next_run(const struct guestmem_change *c, pgoff_t
 	return (struct guestmem_range) { min(start, end), min(run.end, end) };
 }
 EXPORT_SYMBOL_GPL(guestmem_next_run);
+
+/* The first shared pages of [@start, @end), which is inside the file; may be empty. */
+struct guestmem_range guestmem_shared_run(struct guestmem_inode *gi, pgoff_t start,
+					  pgoff_t end)
+{
+	/* What would change if all of it were made private. */
+	const struct guestmem_change c = { .gi = gi, .target = GUESTMEM_PRIVATE };
+
+	return guestmem_next_run(&c, start, end);
+}
 
 /* The pages of the file around @index that have the same state. */
 struct guestmem_range guestmem_state_run(struct guestmem_inode *gi, pgoff_t index)

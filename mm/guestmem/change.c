@@ -65,8 +65,11 @@ static int guestmem_change_step(struct guestmem_change *c)
 	trace_guestmem_change_frozen(c, c->step, 0);
 	gi->client->invalidate_begin(c);
 	guestmem_make_shared(c);
+	c->merged = (struct guestmem_range) {};
 	gi->ops->change_commit(c);
 	guestmem_attributes_store(c);
+	if (c->merged.start < c->merged.end)
+		gi->client->merged(c);
 	gi->client->invalidate_end(c);
 	trace_guestmem_change_committed(c, c->step, 0);
 	return 0;
@@ -232,7 +235,7 @@ static bool guestmem_folio_unpinned(struct folio *folio,
  * the host can hold nothing else, so it is worth waiting for.  Going to private
  * a pin is an answer, and the caller has to know soon.
  */
-static unsigned long guestmem_patience(const struct guestmem_change *c)
+unsigned long guestmem_patience(const struct guestmem_change *c)
 {
 	return msecs_to_jiffies(c->target == GUESTMEM_SHARED ? 100 : 10) + 1;
 }

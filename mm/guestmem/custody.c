@@ -76,18 +76,6 @@ void guestmem_custody_freed(struct folio *folio)
 	queue_work(guestmem_custody_wq, &guestmem_custody_item);
 }
 
-/* Where truncation and munlock met, the flag stays behind. */
-static void guestmem_custody_munlock(struct folio *folio)
-{
-	long nr = folio_nr_pages(folio);
-
-	if (!folio_test_clear_mlocked(folio))
-		return;
-
-	zone_stat_mod_folio(folio, NR_MLOCK, -nr);
-	count_vm_events(UNEVICTABLE_PGCLEARED, nr);
-}
-
 /* As buddy would do it, but for PG_head: the folio stays one. */
 static void guestmem_custody_settle(struct folio *folio)
 {
@@ -96,7 +84,7 @@ static void guestmem_custody_settle(struct folio *folio)
 	__folio_clear_guestmem(folio);
 	folio->private = NULL;
 	mem_cgroup_uncharge(folio);
-	guestmem_custody_munlock(folio);
+	guestmem_folio_munlock(folio);
 	folio->flags.f &= ~PAGE_FLAGS_CHECK_AT_PREP | BIT(PG_head);
 	folio_ref_unfreeze(folio, 1);
 }

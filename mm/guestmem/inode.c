@@ -250,6 +250,28 @@ static struct folio *guestmem_add_or_get_folio(struct guestmem_inode *gi,
 	return WARN_ON_ONCE(folio == ERR_PTR(-ENOENT)) ? ERR_PTR(-EIO) : folio;
 }
 
+/* The block of @index, as far as the file reaches. */
+static struct guestmem_range guestmem_block_pages(struct guestmem_inode *gi, pgoff_t index)
+{
+	pgoff_t size = i_size_read(gi->mapping->host) >> PAGE_SHIFT;
+	pgoff_t start = round_down(index, 1UL << gi->geo.block_order);
+
+	return (struct guestmem_range) { start, min(size, start + (1UL << gi->geo.block_order)) };
+}
+
+/* Would the block have to be split as soon as it is there? */
+static bool guestmem_block_mixed(struct guestmem_inode *gi, pgoff_t index)
+{
+	struct guestmem_range block = guestmem_block_pages(gi, index);
+	struct guestmem_range run;
+
+	if (!gi->geo.split)
+		return false;
+
+	run = guestmem_shared_run(gi, block.start, block.end);
+	return run.start < run.end;
+}
+
 static struct folio *guestmem_add_block(struct guestmem_inode *gi, pgoff_t index)
 {
 	struct folio *folio;
@@ -259,8 +281,86 @@ static struct folio *guestmem_add_block(struct guestmem_inode *gi, pgoff_t index
 	if (folio != ERR_PTR(-ENOENT))
 		return folio;
 
+	if (guestmem_block_mixed(gi, index))
+		return ERR_PTR(-EAGAIN);
+
 	return guestmem_add_or_get_folio(gi, index);
 }
+
+/* Through the phases of a change, in which no page changes its state. */
+static int guestmem_split_fresh(struct guestmem_inode *gi, struct guestmem_range block)
+{
+	struct guestmem_change c = {
+		.gi = gi,
+		.target = GUESTMEM_SHARED,
+		.start = block.start,
+		.end = block.end,
+		.step = block,
+		.fresh = true,
+	};
+	int err;
+
+	err = gi->ops->change_prepare(&c);
+	if (err)
+		return err;
+
+	err = gi->ops->change_freeze(&c);
+	if (err)
+		gi->ops->change_cancel(&c);
+	else
+		gi->ops->change_commit(&c);
+	return err;
+}
+
+static int guestmem_allocate_mixed_locked(struct guestmem_inode *gi, pgoff_t index)
+{
+	struct folio *folio;
+	int err;
+
+	if (xa_load(&gi->mapping->i_pages, index))
+		return 0;
+
+	folio = guestmem_add_folio(gi, index);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	index = folio->index;
+	folio_unlock(folio);
+	folio_put(folio);
+
+	err = guestmem_split_fresh(gi, guestmem_block_pages(gi, index));
+	if (err)
+		truncate_inode_pages_range(gi->mapping, (loff_t)index << PAGE_SHIFT,
+					   ((loff_t)(index + (1UL << gi->geo.block_order)) << PAGE_SHIFT) - 1);
+	return err;
+}
+
+/**
+ * guestmem_allocate_mixed() - put a block behind a page, split as its states ask for
+ * @gi: file.
+ * @index: page, inside the file.
+ *
+ * For a caller that got -EAGAIN from guestmem_get_folio(), and will try again.  Takes
+ * invalidate_lock exclusively: until the block is split nobody may find it.  May
+ * sleep and allocate.
+ *
+ * Return: 0, also if there is a block already; -EINTR if a signal came before a
+ * passing reference to the block went; else as guestmem_get_folio().  A failure leaves
+ * no trace.
+ */
+int guestmem_allocate_mixed(struct guestmem_inode *gi, pgoff_t index)
+{
+	int err;
+
+	filemap_invalidate_lock(gi->mapping);
+	err = guestmem_allocate_mixed_locked(gi, index);
+	filemap_invalidate_unlock(gi->mapping);
+	if (err == -EAGAIN)
+		return signal_pending(current) ? -EINTR : 0;
+
+	return err;
+}
+EXPORT_SYMBOL_FOR_KVM(guestmem_allocate_mixed);
 
 /**
  * guestmem_get_folio() - the folio that holds a page, allocated if absent
@@ -270,8 +370,9 @@ static struct folio *guestmem_add_block(struct guestmem_inode *gi, pgoff_t index
  * invalidate_lock is held, shared or exclusively.  May sleep and allocate.
  *
  * Return: the folio, locked, with a reference for the caller, possibly not up
- * to date; or ERR_PTR: -ENOMEM (also a memcg limit), -ENOSPC, -EHWPOISON, as
- * the allocator's alloc_folio; -EIO, with a warning, if the allocator broke its
+ * to date; or ERR_PTR: -EAGAIN if guestmem_allocate_mixed() has to be called
+ * first; -ENOMEM (also a memcg limit), -ENOSPC, -EHWPOISON, as the
+ * allocator's alloc_folio; -EIO, with a warning, if the allocator broke its
  * contract.  A failure leaves no trace.
  */
 struct folio *guestmem_get_folio(struct guestmem_inode *gi, pgoff_t index)
@@ -401,6 +502,8 @@ int guestmem_allocate(struct guestmem_inode *gi, pgoff_t start, pgoff_t end)
 		filemap_invalidate_lock_shared(gi->mapping);
 		err = guestmem_allocate_locked(gi, &index, end);
 		filemap_invalidate_unlock_shared(gi->mapping);
+		if (err == -EAGAIN)
+			err = guestmem_allocate_mixed(gi, index);
 	}
 
 	return err;

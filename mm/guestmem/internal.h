@@ -14,10 +14,29 @@ void guestmem_allocator_put(const struct guestmem_allocator_operations *ops);
 void guestmem_attributes_init(struct guestmem_inode *gi);
 void guestmem_attributes_destroy(struct guestmem_inode *gi);
 struct guestmem_range guestmem_state_run(struct guestmem_inode *gi, pgoff_t index);
+struct guestmem_range guestmem_shared_run(struct guestmem_inode *gi, pgoff_t start,
+					  pgoff_t end);
 bool guestmem_change_trim(struct guestmem_change *c);
 int guestmem_attributes_reserve(struct guestmem_change *c);
 void guestmem_attributes_release(struct guestmem_change *c);
 void guestmem_attributes_store(struct guestmem_change *c);
+
+unsigned long guestmem_patience(const struct guestmem_change *c);
+
+/* compound.c */
+void guestmem_folio_munlock(struct folio *folio);
+void guestmem_lru_add(struct folio *folio);
+void guestmem_lru_remove(struct folio *folio);
+
+/* cache.c */
+int guestmem_cache_split(struct address_space *mapping, struct folio *folio,
+			 pgoff_t index, unsigned int from, unsigned int to);
+struct folio *guestmem_cache_find(struct address_space *mapping, pgoff_t *index,
+				  pgoff_t end, unsigned int *order);
+void guestmem_cache_store(struct address_space *mapping, struct folio *folio,
+			  unsigned long nr);
+int guestmem_cache_store_one(struct xa_state *xas, struct folio *folio, pgoff_t index,
+			     unsigned int order);
 
 void guestmem_poison_init(struct guestmem_inode *gi);
 void guestmem_flush_poison(void);

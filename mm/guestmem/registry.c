@@ -46,9 +46,20 @@ static bool guestmem_ops_complete(const struct guestmem_allocator_operations *op
 	       ops->truncate && ops->error_folio;
 }
 
+/* What is split is the allocator's to charge, and a block is one folio. */
+static bool guestmem_split_valid(const struct guestmem_geometry *geo)
+{
+	if (!geo->split)
+		return !geo->piece_order;
+
+	return geo->insert == GUESTMEM_INSERT_CHARGED &&
+	       geo->punch_order == geo->block_order &&
+	       geo->piece_order < geo->block_order;
+}
+
 bool guestmem_geometry_valid(const struct guestmem_geometry *geo)
 {
-	return geo->block_order <= GUESTMEM_MAX_ORDER &&
+	return guestmem_split_valid(geo) && geo->block_order <= GUESTMEM_MAX_ORDER &&
 	       geo->punch_order <= geo->block_order &&
 	       geo->max_map_order <= geo->block_order &&
 	       geo->insert <= GUESTMEM_INSERT_CHARGED;

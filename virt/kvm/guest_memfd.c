@@ -173,6 +173,46 @@ static void gmem_file_invalidate_end(struct gmem_file *f,
 	KVM_MMU_UNLOCK(kvm);
 }
 
+/* May private memory be unmapped from the guest and mapped again? */
+bool __weak kvm_arch_gmem_can_zap_private(struct kvm *kvm)
+{
+	return false;
+}
+
+static void gmem_file_zap_merged(struct gmem_file *f, struct guestmem_range merged)
+{
+	struct kvm_memory_slot *slot;
+	struct kvm *kvm = f->kvm;
+	struct kvm_gfn_range range;
+	unsigned long index;
+	bool flush = false;
+
+	KVM_MMU_LOCK(kvm);
+	xa_for_each_range(&f->slots, index, slot, merged.start, merged.end - 1) {
+		range = gmem_gfn_range(slot, merged.start, merged.end);
+		range.attr_filter = KVM_FILTER_PRIVATE;
+		flush |= kvm_mmu_unmap_gfn_range(kvm, &range);
+		/* A slot can fill several entries. */
+		index = slot->gmem.pgoff + slot->npages - 1;
+	}
+	if (flush)
+		kvm_flush_remote_tlbs(kvm);
+	KVM_MMU_UNLOCK(kvm);
+}
+
+/* The next fault maps as much at once as there is now. */
+static void kvm_gmem_merged(struct guestmem_change *c)
+{
+	struct gmem_inode *gmem = container_of(c->gi, struct gmem_inode, mem);
+	struct gmem_file *f;
+
+	lockdep_assert_held_write(&c->gi->mapping->invalidate_lock);
+
+	list_for_each_entry(f, &gmem->files, node)
+		if (kvm_arch_gmem_can_zap_private(f->kvm))
+			gmem_file_zap_merged(f, c->merged);
+}
+
 /*
  * Holding invalidate_lock, if only shared, keeps memslots from being bound and
  * unbound in between, so that every begin has its end.
@@ -232,6 +272,7 @@ static struct guestmem_client_ops kvm_gmem_client_ops = {
 	.invalidate_begin	= kvm_gmem_invalidate_begin,
 	.invalidate_end		= kvm_gmem_invalidate_end,
 	.make_shared		= kvm_gmem_make_shared,
+	.merged			= kvm_gmem_merged,
 	.reclaim		= kvm_gmem_reclaim,
 };
 
@@ -373,39 +414,58 @@ static struct folio *gmem_get_folio(struct guestmem_inode *mem, pgoff_t index,
 }
 
 /*
+ * For a caller that has let go of invalidate_lock: should it try again?  A block that
+ * has to be split as soon as it is there is allocated with the lock held exclusively.
+ */
+static bool gmem_try_again(struct guestmem_inode *mem, pgoff_t index, int *r)
+{
+	if (*r != -EAGAIN)
+		return false;
+
+	*r = guestmem_allocate_mixed(mem, index);
+	return !*r;
+}
+
+/*
  * Host faults: only shared pages can be mapped.  The folio is returned locked,
  * and stays so until it is mapped.
  */
-static vm_fault_t gmem_fault_locked(struct inode *inode, struct vm_fault *vmf)
+static int gmem_fault_locked(struct guestmem_inode *mem, struct vm_fault *vmf)
 {
-	struct guestmem_inode *mem = to_guestmem(inode);
 	struct folio *folio;
 	int order;
 
 	if (guestmem_is_private(mem, vmf->pgoff))
-		return VM_FAULT_SIGBUS;
+		return -EACCES;
 
 	folio = gmem_get_folio(mem, vmf->pgoff, &order);
 	if (IS_ERR(folio))
-		return vmf_error(PTR_ERR(folio));
+		return PTR_ERR(folio);
 
 	guestmem_zero_folio(folio);
 	vmf->page = folio_file_page(folio, vmf->pgoff);
-	return VM_FAULT_LOCKED;
+	return 0;
 }
 
 static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 {
 	struct inode *inode = file_inode(vmf->vma->vm_file);
-	vm_fault_t ret;
+	int r;
 
 	if (vmf->pgoff >= i_size_read(inode) >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
 
-	filemap_invalidate_lock_shared(inode->i_mapping);
-	ret = gmem_fault_locked(inode, vmf);
-	filemap_invalidate_unlock_shared(inode->i_mapping);
-	return ret;
+	do {
+		filemap_invalidate_lock_shared(inode->i_mapping);
+		r = gmem_fault_locked(to_guestmem(inode), vmf);
+		filemap_invalidate_unlock_shared(inode->i_mapping);
+	} while (gmem_try_again(to_guestmem(inode), vmf->pgoff, &r));
+
+	/* With the signal handled, the access is made again. */
+	if (r == -EINTR)
+		return VM_FAULT_NOPAGE;
+
+	return r ? vmf_error(r) : VM_FAULT_LOCKED;
 }
 
 #ifdef CONFIG_NUMA
@@ -999,9 +1059,12 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
 	if (!file)
 		return -EFAULT;
 
-	filemap_invalidate_lock_shared(file->f_mapping);
-	r = gmem_get_pfn_locked(kvm, slot, file, gfn, pfn, max_order);
-	filemap_invalidate_unlock_shared(file->f_mapping);
+	do {
+		filemap_invalidate_lock_shared(file->f_mapping);
+		r = gmem_get_pfn_locked(kvm, slot, file, gfn, pfn, max_order);
+		filemap_invalidate_unlock_shared(file->f_mapping);
+	} while (gmem_try_again(to_guestmem(file_inode(file)),
+				gfn_to_gmem_index(slot, gfn), &r));
 
 	*page = NULL;
 	return r;
@@ -1119,8 +1182,11 @@ long kvm_gmem_populate(struct kvm *kvm, gfn_t start_gfn, void __user *src,
 		if (r)
 			break;
 
-		r = gmem_populate_gfn(kvm, slot, file, start_gfn + i, src_page,
-				      post_populate, opaque);
+		do {
+			r = gmem_populate_gfn(kvm, slot, file, start_gfn + i, src_page,
+					      post_populate, opaque);
+		} while (gmem_try_again(to_guestmem(file_inode(file)),
+					gfn_to_gmem_index(slot, start_gfn + i), &r));
 		if (src_page)
 			put_page(src_page);
 		if (r)

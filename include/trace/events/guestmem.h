@@ -46,6 +46,18 @@ DEFINE_EVENT(guestmem_folio, guestmem_free,
 	TP_ARGS(gi, folio)
 );
 
+/* A folio is about to be split into smaller ones. */
+DEFINE_EVENT(guestmem_folio, guestmem_split,
+	TP_PROTO(struct guestmem_inode *gi, struct folio *folio),
+	TP_ARGS(gi, folio)
+);
+
+/* A folio has been made of smaller ones. */
+DEFINE_EVENT(guestmem_folio, guestmem_merge,
+	TP_PROTO(struct guestmem_inode *gi, struct folio *folio),
+	TP_ARGS(gi, folio)
+);
+
 #define guestmem_show_target(target)					\
 	__print_symbolic(target,					\
 			 { GUESTMEM_PRIVATE, "private" },		\

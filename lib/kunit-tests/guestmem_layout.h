@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * How large the folios of a file that splits them have to be, and what is in them.
+ */
+#ifndef _GUESTMEM_LAYOUT_H
+#define _GUESTMEM_LAYOUT_H
+
+#include "../../mm/guestmem/internal.h"
+#include "guestmem_test_lib.h"
+
+/* Pages of the largest file here. */
+#define LAYOUT_PAGES	1100
+
+/**
+ * struct layout - what a file is expected to be like
+ * @present: pages that are allocated, some beyond the end of the file.
+ * @tags: what was written to each page; 0 for never.
+ */
+struct layout {
+	DECLARE_BITMAP(present, LAYOUT_PAGES + 512);
+	u8 tags[LAYOUT_PAGES];
+};
+
+const void *layout_gen_params(struct kunit *test, const void *prev, char *desc);
+int layout_init(struct kunit *test);
+void layout_log_off(struct kunit *test);
+
+static inline struct layout *layout(struct kunit *test)
+{
+	return gmt(test)->data;
+}
+
+/* The file of the test, and all of its blocks. */
+pgoff_t layout_pages(struct kunit *test);
+pgoff_t layout_block(struct kunit *test);
+
+/* Done to the file and to the expectation. */
+struct folio *layout_get(struct kunit *test, pgoff_t index);
+void layout_allocate(struct kunit *test, pgoff_t index);
+void layout_write(struct kunit *test, pgoff_t index, u8 tag);
+void layout_change(struct kunit *test, enum guestmem_target target, pgoff_t start, pgoff_t end);
+
+/* Compares all of the file; @slack: folios may be smaller than they could be. */
+void layout_expect(struct kunit *test, bool slack);
+
+#endif /* _GUESTMEM_LAYOUT_H */

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Folios that are split where pages are shared, and merged where none is any more
+ */
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/prandom.h>
+#include <linux/random.h>
+
+#include "guestmem_layout.h"
+
+static void tag_all(struct kunit *test)
+{
+	for (pgoff_t index = 0; index < layout_pages(test); index++)
+		layout_write(test, index, 1 + index % 255);
+}
+
+/* Every position, but every so many in the large blocks. */
+static pgoff_t stride(struct kunit *test)
+{
+	return layout_pages(test) / 64 + 1;
+}
+
+static void splits_around_any_page(struct kunit *test)
+{
+	tag_all(test);
+	layout_expect(test, false);
+	for (pgoff_t index = 0; index < layout_pages(test); index += stride(test)) {
+		layout_change(test, GUESTMEM_SHARED, index, index + 1);
+		layout_expect(test, false);
+		layout_change(test, GUESTMEM_PRIVATE, index, index + 1);
+		layout_expect(test, false);
+	}
+}
+
+/* Ranges that begin and end at each border there is, and beside it. */
+static void splits_any_range(struct kunit *test)
+{
+	pgoff_t block = layout_block(test);
+	const pgoff_t at[] = { 0, 1, block / 2, block - 1, block, block + 1, 2 * block,
+			       layout_pages(test) };
+
+	tag_all(test);
+	for (int start = 0; start < ARRAY_SIZE(at); start++) {
+		for (int end = start + 1; end < ARRAY_SIZE(at); end++) {
+			layout_change(test, GUESTMEM_SHARED, at[start], at[end]);
+			layout_expect(test, false);
+			layout_change(test, GUESTMEM_PRIVATE, at[start], at[end]);
+			layout_expect(test, false);
+		}
+	}
+}
+
+/* A piece becomes one folio again although its neighbour is still shared. */
+static void merges_in_part(struct kunit *test)
+{
+	tag_all(test);
+	layout_change(test, GUESTMEM_SHARED, 0, layout_pages(test));
+	layout_expect(test, false);
+	for (pgoff_t index = 0; index < layout_pages(test); index += stride(test)) {
+		pgoff_t end = min(index + stride(test), layout_pages(test));
+
+		layout_change(test, GUESTMEM_PRIVATE, index, end);
+		layout_expect(test, false);
+	}
+}
+
+/* What has never been filled must not be taken for filled, nor the reverse. */
+static void clears_what_was_never_filled(struct kunit *test)
+{
+	layout_change(test, GUESTMEM_SHARED, 1, 3);
+	layout_write(test, 1, 7);
+	layout_expect(test, false);
+	layout_change(test, GUESTMEM_PRIVATE, 0, layout_pages(test));
+	layout_expect(test, false);
+	layout_write(test, 2, 9);
+	layout_expect(test, false);
+}
+
+static void leaves_unfilled_what_is_all_unfilled(struct kunit *test)
+{
+	struct folio *folio;
+
+	layout_allocate(test, 0);
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	layout_change(test, GUESTMEM_PRIVATE, 1, 2);
+	layout_expect(test, false);
+	folio = layout_get(test, 0);
+	KUNIT_EXPECT_FALSE(test, folio_test_uptodate(folio));
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+/*
+ * Blocks that are split as soon as they are there
+ */
+
+static void allocates_in_pieces(struct kunit *test)
+{
+	pgoff_t last = layout_pages(test) - 1;
+
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	layout_change(test, GUESTMEM_SHARED, layout_block(test) - 1, layout_block(test));
+	layout_change(test, GUESTMEM_SHARED, last, last + 1);
+	layout_write(test, 0, 3);
+	layout_write(test, 1, 4);
+	layout_write(test, last, 5);
+	layout_expect(test, false);
+	layout_change(test, GUESTMEM_PRIVATE, 0, last + 1);
+	layout_expect(test, false);
+}
+
+static void fallocates_in_pieces(struct kunit *test)
+{
+	pgoff_t pages = layout_pages(test);
+
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	KUNIT_EXPECT_EQ(test, guestmem_allocate(gmt(test)->gi, 0, pages), 0);
+	bitmap_set(layout(test)->present, 0, round_up(pages, layout_block(test)));
+	layout_expect(test, false);
+}
+
+static void file_that_begins_shared(struct kunit *test)
+{
+	gmt_reopen_shared(test);
+	layout_log_off(test);
+	tag_all(test);
+	layout_expect(test, false);
+	layout_change(test, GUESTMEM_PRIVATE, 0, layout_block(test));
+	layout_expect(test, false);
+	layout_change(test, GUESTMEM_PRIVATE, layout_block(test), layout_pages(test));
+	layout_expect(test, false);
+}
+
+/* Nothing is left of a block that could not be split. */
+static void failure_allocates_nothing(struct kunit *test)
+{
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	mock_fail(MOCK_PREPARE, 0, -ENOMEM);
+	KUNIT_EXPECT_EQ(test, guestmem_allocate_mixed(gmt(test)->gi, 0), -ENOMEM);
+	layout_expect(test, false);
+	mock_fail(MOCK_FREEZE, 0, -EHWPOISON);
+	KUNIT_EXPECT_EQ(test, guestmem_allocate_mixed(gmt(test)->gi, 0), -EHWPOISON);
+	layout_expect(test, false);
+	mock_fail(MOCK_FREEZE, 1, -EHWPOISON);
+	layout_write(test, 0, 1);
+	layout_expect(test, false);
+}
+
+/*
+ * Others who hold folios
+ */
+
+/* Refused, and nothing is in pieces. */
+static void reference_refuses_split(struct kunit *test)
+{
+	struct folio *folio;
+	pgoff_t err_index = 77;
+
+	tag_all(test);
+	folio = gmt_get(test, 1);
+	folio_get(folio);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 1, 2, &err_index), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, err_index, 1);
+	folio_put(folio);
+	layout_expect(test, false);
+}
+
+/* One of the second block comes up after the first one was split. */
+static void take_second_block(struct guestmem_change *c, const char *phase)
+{
+	struct folio *folio = mock.data;
+
+	if (!strcmp(phase, "freeze") && c->step.start == folio->index)
+		folio_get(folio);
+}
+
+static void reference_stops_before_its_block(struct kunit *test)
+{
+	pgoff_t block = layout_block(test);
+	struct folio *folio;
+	pgoff_t err_index = 77;
+
+	tag_all(test);
+	folio = gmt_get(test, block);
+	mock.data = folio;
+	mock.on_phase = take_second_block;
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, block - 1, block + 1,
+					 &err_index), -EAGAIN);
+	mock.on_phase = NULL;
+	KUNIT_EXPECT_EQ(test, err_index, block);
+	folio_put(folio);
+	KUNIT_EXPECT_FALSE(test, guestmem_is_private(gmt(test)->gi, block - 1));
+	layout_expect(test, false);
+}
+
+/* It keeps its block in pieces, and refuses nothing. */
+static void reference_to_neighbour_puts_merge_off(struct kunit *test)
+{
+	struct folio *folio;
+
+	tag_all(test);
+	layout_change(test, GUESTMEM_SHARED, 0, 2);
+	layout_change(test, GUESTMEM_PRIVATE, 0, 1);
+	folio = gmt_get(test, 0);
+	KUNIT_ASSERT_EQ(test, folio_order(folio), 0);
+	folio_get(folio);
+	layout_change(test, GUESTMEM_PRIVATE, 1, 2);
+	folio_put(folio);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), 0);
+	layout_expect(test, true);
+
+	layout_change(test, GUESTMEM_SHARED, 0, 1);
+	layout_change(test, GUESTMEM_PRIVATE, 0, 1);
+	layout_expect(test, false);
+}
+
+static void poisoned_page_is_not_merged(struct kunit *test)
+{
+	struct folio *folio;
+
+	tag_all(test);
+	layout_change(test, GUESTMEM_SHARED, 0, 2);
+	folio = gmt_get(test, 0);
+	folio_set_hwpoison(folio);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 1, 2, NULL), 0);
+	layout_expect(test, true);
+	KUNIT_EXPECT_EQ(test, folio_order(gmt_get(test, 1)), 0);
+	folio_clear_hwpoison(folio);
+}
+
+/*
+ * All of it
+ */
+
+static void random_step(struct kunit *test, struct rnd_state *rnd)
+{
+	pgoff_t pages = layout_pages(test), block = layout_block(test);
+	pgoff_t start = prandom_u32_state(rnd) % pages;
+	pgoff_t end = min(pages, start + 1 + prandom_u32_state(rnd) % (block + 2));
+
+	switch (prandom_u32_state(rnd) % 8) {
+	case 0:
+		start = round_down(start, block);
+		layout_change(test, GUESTMEM_ABSENT, start, min(pages, start + block));
+		break;
+	case 1:
+		layout_write(test, start, 1 + prandom_u32_state(rnd) % 255);
+		break;
+	case 2: case 3:
+		layout_change(test, GUESTMEM_SHARED, start, start + 1);
+		break;
+	case 4:
+		layout_change(test, GUESTMEM_SHARED, start, end);
+		break;
+	default:
+		layout_change(test, GUESTMEM_PRIVATE, start, end);
+	}
+}
+
+static void random_steps(struct kunit *test)
+{
+	unsigned int steps = 20000 / GMT_STRIDE / layout_block(test);
+	struct rnd_state rnd;
+	u32 seed = get_random_u32();
+
+	kunit_info(test, "seed %u\n", seed);
+	prandom_seed_state(&rnd, seed);
+	for (unsigned int step = 0; step < steps && test->status == KUNIT_SUCCESS; step++) {
+		random_step(test, &rnd);
+		layout_expect(test, false);
+		cond_resched();
+	}
+}
+
+static struct kunit_case restructure_cases[] = {
+	KUNIT_CASE_PARAM(splits_around_any_page, layout_gen_params),
+	KUNIT_CASE_PARAM(splits_any_range, layout_gen_params),
+	KUNIT_CASE_PARAM(merges_in_part, layout_gen_params),
+	KUNIT_CASE_PARAM(clears_what_was_never_filled, layout_gen_params),
+	KUNIT_CASE_PARAM(leaves_unfilled_what_is_all_unfilled, layout_gen_params),
+	KUNIT_CASE_PARAM(allocates_in_pieces, layout_gen_params),
+	KUNIT_CASE_PARAM(fallocates_in_pieces, layout_gen_params),
+	KUNIT_CASE_PARAM(file_that_begins_shared, layout_gen_params),
+	KUNIT_CASE_PARAM(failure_allocates_nothing, layout_gen_params),
+	KUNIT_CASE_PARAM(reference_refuses_split, layout_gen_params),
+	KUNIT_CASE_PARAM(reference_stops_before_its_block, layout_gen_params),
+	KUNIT_CASE_PARAM(reference_to_neighbour_puts_merge_off, layout_gen_params),
+	KUNIT_CASE_PARAM(poisoned_page_is_not_merged, layout_gen_params),
+	KUNIT_CASE_PARAM_ATTR(random_steps, layout_gen_params, { .speed = KUNIT_SPEED_SLOW }),
+	{}
+};
+
+static struct kunit_suite restructure_suite = {
+	.name = "guestmem_restructure",
+	.suite_init = gmt_suite_init,
+	.suite_exit = gmt_suite_exit,
+	.init = layout_init,
+	.exit = gmt_exit,
+	.test_cases = restructure_cases,
+};
+
+kunit_test_suite(restructure_suite);
