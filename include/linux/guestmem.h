@@ -300,6 +300,7 @@ struct guestmem_client_ops {
  *	allocator's default.
  * @init_shared: [IN] pages start their life shared rather than private.
  * @mappable: [IN] the host may map what is shared.
+ * @convertible: [IN] pages may change their state; else all keep the one they have.
  */
 struct guestmem_inode_args {
 	struct inode *inode;
@@ -309,6 +310,7 @@ struct guestmem_inode_args {
 	u8 unit_log2;
 	bool init_shared;
 	bool mappable;
+	bool convertible;
 };
 
 /**
@@ -399,12 +401,16 @@ struct guestmem_change {
  * @gi: file.
  * @ops: of the allocator.
  * @reserved: for @ops->reserve to put what it reserves on.
+ * @dropped: for @ops->merge to put on what @ops->flush is to free.
+ * @stale: for @ops: there is something to flush.
  * @spare: a node of the page cache, for a merge.  The core's.
  */
 struct guestmem_pieces {
 	struct guestmem_inode *gi;
 	const struct guestmem_pieces_operations *ops;
 	struct list_head reserved;
+	struct list_head dropped;
+	bool stale;
 	struct xa_state spare;
 };
 

@@ -355,15 +355,22 @@ static void map_order_is_clamped(struct kunit *test)
 	const struct gmt_allocator *allocator = gmt(test)->allocator;
 
 	for (pgoff_t index = 0; index < allocator->pages; index++) {
-		struct folio *folio = gmt_get_locked(gmt(test)->gi, index);
-		int order;
-
-		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, folio);
-		order = guestmem_map_order(gmt(test)->gi, folio, index);
-		folio_unlock(folio);
-		folio_put(folio);
-		KUNIT_EXPECT_EQ(test, order, min(allocator->map_order, allocator->folio_order));
+		KUNIT_EXPECT_EQ(test, gmt_map_order(test, index),
+				min(allocator->map_order, allocator->folio_order));
 	}
+}
+
+/* A guest that maps a private page must not get a shared one along with it. */
+static void map_order_stays_in_one_state(struct kunit *test)
+{
+	const struct gmt_allocator *allocator = gmt(test)->allocator;
+	int whole = min(allocator->map_order, allocator->folio_order);
+
+	KUNIT_ASSERT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 1, 2, NULL), 0);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 0), 0);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 1), 0);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 2), min(1, whole));
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 8), whole);
 }
 
 /*
@@ -463,6 +470,7 @@ static struct kunit_case core_cases[] = {
 	KUNIT_CASE_PARAM(punch_hole_behind_the_end_is_nothing, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(range_aligned_knows_granularity, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(map_order_is_clamped, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(map_order_stays_in_one_state, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(stat_says_what_is_allocated, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(counts_file_pages, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(folios_are_on_the_right_lru, gmt_all_gen_params),

@@ -342,16 +342,6 @@ static void page_outlives_its_hole(struct kunit *test)
  */
 
 #ifdef CONFIG_MEMORY_FAILURE
-static int map_order(struct kunit *test, struct folio *folio, pgoff_t index)
-{
-	int order;
-
-	folio_lock(folio);
-	order = guestmem_map_order(gmt(test)->gi, folio, index);
-	folio_unlock(folio);
-	return order;
-}
-
 static void expect_told(struct kunit *test, pgoff_t start, pgoff_t end)
 {
 	char want[64];
@@ -378,10 +368,10 @@ static void poison_spares_the_neighbours(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, memory_failure(pfn + worse, MF_SW_SIMULATED), -EHWPOISON);
 	expect_told(test, bad, worse + 1);
 
-	KUNIT_EXPECT_EQ(test, map_order(test, folio, bad), -EHWPOISON);
-	KUNIT_EXPECT_EQ(test, map_order(test, folio, worse), -EHWPOISON);
-	KUNIT_EXPECT_EQ(test, map_order(test, folio, bad - 1), 0);
-	KUNIT_EXPECT_EQ(test, map_order(test, folio, bed(test)->block - 1), 0);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad), -EHWPOISON);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, worse), -EHWPOISON);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad - 1), 0);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bed(test)->block - 1), 0);
 
 	gmt_close(test);
 	/* Kept by whoever found it bad: the pool never sees it as good. */
@@ -435,26 +425,23 @@ static void changes_whole_blocks(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, gmt_get(test, 0), folio);
 }
 
-static void changes_no_part_of_a_block(struct kunit *test)
+/* Of a page that the host cannot map anyway: it stays whole, and guests map parts of it. */
+static void changes_part_of_a_block(struct kunit *test)
 {
 	pgoff_t block = bed(test)->block, err_index;
+	struct folio *folio;
 
 	open_blocks(test, 2);
-	KUNIT_EXPECT_EQ(test, change(test, GUESTMEM_SHARED, 1, block, &err_index), -EOPNOTSUPP);
-	KUNIT_EXPECT_EQ(test, err_index, 1);
-	KUNIT_EXPECT_EQ(test, change(test, GUESTMEM_SHARED, 0, block + 1, &err_index), -EOPNOTSUPP);
-	KUNIT_EXPECT_EQ(test, change(test, GUESTMEM_PRIVATE, 1, block + 1, &err_index), 0);
-	KUNIT_EXPECT_TRUE(test, guestmem_is_private(gmt(test)->gi, 1));
-}
-
-static void shares_nothing_the_host_could_map(struct kunit *test)
-{
-	pgoff_t block = bed(test)->block, err_index;
-
-	gmt(test)->gi = open_as(test, block, (struct guestmem_inode_args) { .mappable = true });
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, gmt(test)->gi);
-	KUNIT_EXPECT_EQ(test, change(test, GUESTMEM_SHARED, 0, block, &err_index), -EOPNOTSUPP);
-	KUNIT_EXPECT_EQ(test, err_index, 0);
+	folio = gmt_get(test, 0);
+	KUNIT_EXPECT_EQ(test, change(test, GUESTMEM_SHARED, 1, block + 1, &err_index), 0);
+	KUNIT_EXPECT_PTR_EQ(test, gmt_get(test, 1), folio);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 0), 0);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 1), 0);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 2), 1);
+	KUNIT_EXPECT_EQ(test, 1UL << (gmt_map_order(test, block - 1) + 1), block);
+	KUNIT_EXPECT_EQ(test, change(test, GUESTMEM_PRIVATE, 0, 2 * block, &err_index), 0);
+	KUNIT_EXPECT_EQ(test, 1UL << gmt_map_order(test, 2), block);
+	KUNIT_EXPECT_PTR_EQ(test, gmt_get(test, 0), folio);
 }
 
 static void last_block_ends_with_the_file(struct kunit *test)
@@ -505,8 +492,7 @@ static struct kunit_case hugetlb_cases[] = {
 	KUNIT_CASE_PARAM(poisoned_block_is_replaced, pool_size_gen_params),
 #endif
 	KUNIT_CASE_PARAM(changes_whole_blocks, pool_size_gen_params),
-	KUNIT_CASE_PARAM(changes_no_part_of_a_block, pool_size_gen_params),
-	KUNIT_CASE_PARAM(shares_nothing_the_host_could_map, pool_size_gen_params),
+	KUNIT_CASE_PARAM(changes_part_of_a_block, pool_size_gen_params),
 	KUNIT_CASE_PARAM(last_block_ends_with_the_file, pool_size_gen_params),
 	KUNIT_CASE_PARAM(held_block_is_not_punched, pool_size_gen_params),
 	{}

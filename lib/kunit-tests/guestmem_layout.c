@@ -8,30 +8,84 @@
 
 #include "guestmem_layout.h"
 
-/* Two blocks and a bit. */
+#define LAYOUT_HUGETLB	BIT_ULL(3)
+#define LAYOUT_SMALL	2048
+
+/* Two blocks and a bit; a single one where it is very large. */
 static const struct gmt_allocator layout_allocators[] = {
 	{ "3 to 0", MOCK_SELECTOR_PIECES, PAGE_SHIFT + 3, 19, 3, 3, 3, 3, true, true },
 	{ "5 to 2 to 0", MOCK_SELECTOR_PIECES, PAGE_SHIFT + 5, 71, 5, 5, 5, 5, true, true },
 	{ "9 to 4 to 0", MOCK_SELECTOR_PIECES, PAGE_SHIFT + 9, 1029, 9, 9, 9, 9, true, true },
+	{ "hugetlb 2M", LAYOUT_HUGETLB, 21, 1029, 9, 9, 9, 9, true },
+	{ "hugetlb 1G", LAYOUT_HUGETLB, 30, 1 << 18, 18, 18, 18, 18, true },
 };
 
 KUNIT_ARRAY_PARAM_DESC(layout_array, layout_allocators, name);
 
+/* Is there a pool, with enough pages in it? */
+static bool layout_available(const struct gmt_allocator *allocator)
+{
+	struct guestmem_inode *gi;
+
+	if (allocator->mock)
+		return true;
+	if (!(guestmem_selectors() & allocator->selector))
+		return false;
+
+	gi = gmt_open(allocator, allocator->pages, false);
+	if (IS_ERR(gi))
+		return false;
+
+	mock_close(gi);
+	return true;
+}
+
+const void *layout_mock_gen_params(struct kunit *test, const void *prev, char *desc)
+{
+	const struct gmt_allocator *allocator = layout_array_gen_params(test, prev, desc);
+
+	return allocator && allocator->mock ? allocator : NULL;
+}
+
+const void *layout_small_gen_params(struct kunit *test, const void *prev, char *desc)
+{
+	const struct gmt_allocator *allocator = layout_gen_params(test, prev, desc);
+
+	return allocator && allocator->pages <= LAYOUT_SMALL ? allocator : NULL;
+}
+
 const void *layout_gen_params(struct kunit *test, const void *prev, char *desc)
 {
-	return layout_array_gen_params(test, prev, desc);
+	const struct gmt_allocator *allocator;
+
+	do {
+		allocator = layout_array_gen_params(test, prev, desc);
+		prev = allocator;
+	} while (allocator && !layout_available(allocator));
+
+	return allocator;
 }
 
 int layout_init(struct kunit *test)
 {
-	int err = gmt_init_file(test);
+	struct layout *layout;
+	pgoff_t pages;
+	int err;
 
-	if (err)
+	err = gmt_init_file(test);
+	if (err || !test->param_value)
 		return err;
 
-	gmt(test)->data = kunit_kzalloc(test, sizeof(struct layout), GFP_KERNEL);
+	layout = kunit_kzalloc(test, sizeof(*layout), GFP_KERNEL);
+	if (!layout)
+		return -ENOMEM;
+
+	gmt(test)->data = layout;
 	layout_log_off(test);
-	return gmt(test)->data ? 0 : -ENOMEM;
+	pages = round_up(layout_pages(test), layout_block(test));
+	layout->present = kunit_kcalloc(test, BITS_TO_LONGS(pages), sizeof(long), GFP_KERNEL);
+	layout->tags = kunit_kzalloc(test, pages, GFP_KERNEL);
+	return layout->present && layout->tags ? 0 : -ENOMEM;
 }
 
 void layout_log_off(struct kunit *test)
@@ -114,11 +168,13 @@ void layout_change(struct kunit *test, enum guestmem_target target, pgoff_t star
 static bool all_private(struct kunit *test, pgoff_t start, unsigned int order)
 {
 	pgoff_t end = min(start + (1UL << order), layout_pages(test));
+	struct guestmem_inode *gi = gmt(test)->gi;
+	struct guestmem_range run;
 
-	for (pgoff_t index = start; index < end; index++)
-		if (!guestmem_is_private(gmt(test)->gi, index))
-			return false;
-	return true;
+	filemap_invalidate_lock_shared(gi->mapping);
+	run = guestmem_shared_run(gi, start, end);
+	filemap_invalidate_unlock_shared(gi->mapping);
+	return run.start >= run.end;
 }
 
 static unsigned int largest_order(struct kunit *test, pgoff_t index)
@@ -146,8 +202,8 @@ static void expect_folio(struct kunit *test, struct folio *folio, pgoff_t index)
 
 static void expect_contents(struct kunit *test, struct folio *folio, pgoff_t index)
 {
-	u8 tag = index < layout_pages(test) ? layout(test)->tags[index] : 0;
 	u8 *page = page_address(folio_file_page(folio, index));
+	u8 tag = layout(test)->tags[index];
 
 	KUNIT_EXPECT_PTR_EQ(test, page_folio(virt_to_page(page)), folio);
 	if (folio_test_uptodate(folio))
@@ -156,32 +212,45 @@ static void expect_contents(struct kunit *test, struct folio *folio, pgoff_t ind
 		KUNIT_EXPECT_EQ(test, tag, 0);
 }
 
-static void expect_page(struct kunit *test, pgoff_t index, bool slack)
+/* The first and the last page, and all that something was written to. */
+static void expect_all_contents(struct kunit *test, struct folio *folio)
 {
-	pgoff_t found = index;
-	struct folio *folio;
-	unsigned int order;
+	u8 *tags = layout(test)->tags, *tag = tags + folio->index;
+	u8 *end = tags + folio_next_index(folio);
 
-	folio = guestmem_cache_find(gmt(test)->gi->mapping, &found, index + 1, &order);
-	KUNIT_EXPECT_EQ(test, !!folio, test_bit(index, layout(test)->present));
-	if (!folio)
-		return;
+	expect_contents(test, folio, folio->index);
+	expect_contents(test, folio, folio_next_index(folio) - 1);
+	while ((tag = memchr_inv(tag, 0, end - tag))) {
+		expect_contents(test, folio, tag - tags);
+		if (++tag == end)
+			break;
+	}
+}
 
+static void expect_entry(struct kunit *test, struct folio *folio, pgoff_t index,
+			 unsigned int order, bool slack)
+{
+	KUNIT_EXPECT_TRUE(test, test_bit(index, layout(test)->present));
 	KUNIT_EXPECT_EQ(test, order, folio_order(folio));
 	if (slack)
 		KUNIT_EXPECT_LE(test, order, largest_order(test, index));
 	else
 		KUNIT_EXPECT_EQ(test, order, largest_order(test, index));
 	expect_folio(test, folio, index);
-	expect_contents(test, folio, index);
+	expect_all_contents(test, folio);
 }
 
 void layout_expect(struct kunit *test, bool slack)
 {
-	pgoff_t end = round_up(layout_pages(test), layout_block(test));
+	pgoff_t end = round_up(layout_pages(test), layout_block(test)), index = 0;
+	struct address_space *mapping = gmt(test)->gi->mapping;
+	struct folio *folio;
+	unsigned int order;
 
-	for (pgoff_t index = 0; index < end && test->status == KUNIT_SUCCESS; index++)
-		expect_page(test, index, slack);
-	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages,
-			bitmap_weight(layout(test)->present, end));
+	while (index < end && test->status == KUNIT_SUCCESS &&
+	       (folio = guestmem_cache_find(mapping, &index, end, &order))) {
+		expect_entry(test, folio, index, order, slack);
+		index = folio_next_index(folio);
+	}
+	KUNIT_EXPECT_EQ(test, mapping->nrpages, bitmap_weight(layout(test)->present, end));
 }

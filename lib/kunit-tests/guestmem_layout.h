@@ -8,19 +8,22 @@
 #include "../../mm/guestmem/internal.h"
 #include "guestmem_test_lib.h"
 
-/* Pages of the largest file here. */
-#define LAYOUT_PAGES	1100
-
 /**
  * struct layout - what a file is expected to be like
  * @present: pages that are allocated, some beyond the end of the file.
- * @tags: what was written to each page; 0 for never.
+ * @tags: what was written to each page; 0 for never.  As long as @present.
  */
 struct layout {
-	DECLARE_BITMAP(present, LAYOUT_PAGES + 512);
-	u8 tags[LAYOUT_PAGES];
+	unsigned long *present;
+	u8 *tags;
 };
 
+/*
+ * Files of the mock, and of HugeTLB's pools that are there; those of which all pages can
+ * be split in good time; those of the mock.
+ */
+const void *layout_mock_gen_params(struct kunit *test, const void *prev, char *desc);
+const void *layout_small_gen_params(struct kunit *test, const void *prev, char *desc);
 const void *layout_gen_params(struct kunit *test, const void *prev, char *desc);
 int layout_init(struct kunit *test);
 void layout_log_off(struct kunit *test);

@@ -107,9 +107,7 @@ static void map_order_refuses_poisoned_page(struct kunit *test)
 	for (pgoff_t index = 0; index < pages; index++) {
 		folio = gmt_get(test, index);
 		mark(folio, index);
-		folio_lock(folio);
-		order = guestmem_map_order(gmt(test)->gi, folio, index);
-		folio_unlock(folio);
+		order = gmt_map_order(test, index);
 		unmark(folio, index);
 		KUNIT_EXPECT_EQ(test, order, -EHWPOISON);
 	}

@@ -9,16 +9,16 @@
 
 #include "guestmem_layout.h"
 
-static void tag_all(struct kunit *test)
-{
-	for (pgoff_t index = 0; index < layout_pages(test); index++)
-		layout_write(test, index, 1 + index % 255);
-}
-
-/* Every position, but every so many in the large blocks. */
+/* Every position, but every so many in the large blocks; an odd number. */
 static pgoff_t stride(struct kunit *test)
 {
-	return layout_pages(test) / 64 + 1;
+	return layout_pages(test) / (64 / GMT_STRIDE) | 1;
+}
+
+static void tag_all(struct kunit *test)
+{
+	for (pgoff_t index = 0; index < layout_pages(test); index += stride(test) / 8 + 1)
+		layout_write(test, index, 1 + index % 255);
 }
 
 static void splits_around_any_page(struct kunit *test)
@@ -126,9 +126,9 @@ static void file_that_begins_shared(struct kunit *test)
 	layout_log_off(test);
 	tag_all(test);
 	layout_expect(test, false);
-	layout_change(test, GUESTMEM_PRIVATE, 0, layout_block(test));
+	layout_change(test, GUESTMEM_PRIVATE, 0, layout_block(test) / 2);
 	layout_expect(test, false);
-	layout_change(test, GUESTMEM_PRIVATE, layout_block(test), layout_pages(test));
+	layout_change(test, GUESTMEM_PRIVATE, layout_block(test) / 2, layout_pages(test));
 	layout_expect(test, false);
 }
 
@@ -260,7 +260,7 @@ static void random_step(struct kunit *test, struct rnd_state *rnd)
 
 static void random_steps(struct kunit *test)
 {
-	unsigned int steps = 20000 / GMT_STRIDE / layout_block(test);
+	unsigned int steps = 20 + 20000 / GMT_STRIDE / layout_block(test);
 	struct rnd_state rnd;
 	u32 seed = get_random_u32();
 
@@ -273,21 +273,42 @@ static void random_steps(struct kunit *test)
 	}
 }
 
+/* Beside each other, and far apart. */
+static void splits_around_some_pages(struct kunit *test)
+{
+	pgoff_t pages = layout_pages(test);
+	const struct guestmem_range ranges[] = {
+		{ 0, 1 }, { 1, 3 }, { pages / 2 - 1, pages / 2 + 1 }, { pages - 1, pages },
+	};
+
+	tag_all(test);
+	for (int i = 0; i < ARRAY_SIZE(ranges); i++) {
+		layout_change(test, GUESTMEM_SHARED, ranges[i].start, ranges[i].end);
+		layout_write(test, ranges[i].start, 77 + i);
+		layout_expect(test, false);
+	}
+	for (int i = 0; i < ARRAY_SIZE(ranges); i++) {
+		layout_change(test, GUESTMEM_PRIVATE, ranges[i].start, ranges[i].end);
+		layout_expect(test, false);
+	}
+}
+
 static struct kunit_case restructure_cases[] = {
 	KUNIT_CASE_PARAM(splits_around_any_page, layout_gen_params),
-	KUNIT_CASE_PARAM(splits_any_range, layout_gen_params),
-	KUNIT_CASE_PARAM(merges_in_part, layout_gen_params),
+	KUNIT_CASE_PARAM(splits_any_range, layout_small_gen_params),
+	KUNIT_CASE_PARAM(splits_around_some_pages, layout_gen_params),
+	KUNIT_CASE_PARAM(merges_in_part, layout_small_gen_params),
 	KUNIT_CASE_PARAM(clears_what_was_never_filled, layout_gen_params),
 	KUNIT_CASE_PARAM(leaves_unfilled_what_is_all_unfilled, layout_gen_params),
 	KUNIT_CASE_PARAM(allocates_in_pieces, layout_gen_params),
 	KUNIT_CASE_PARAM(fallocates_in_pieces, layout_gen_params),
-	KUNIT_CASE_PARAM(file_that_begins_shared, layout_gen_params),
-	KUNIT_CASE_PARAM(failure_allocates_nothing, layout_gen_params),
+	KUNIT_CASE_PARAM(file_that_begins_shared, layout_small_gen_params),
+	KUNIT_CASE_PARAM(failure_allocates_nothing, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(reference_refuses_split, layout_gen_params),
-	KUNIT_CASE_PARAM(reference_stops_before_its_block, layout_gen_params),
+	KUNIT_CASE_PARAM(reference_stops_before_its_block, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(reference_to_neighbour_puts_merge_off, layout_gen_params),
-	KUNIT_CASE_PARAM(poisoned_page_is_not_merged, layout_gen_params),
-	KUNIT_CASE_PARAM_ATTR(random_steps, layout_gen_params, { .speed = KUNIT_SPEED_SLOW }),
+	KUNIT_CASE_PARAM(poisoned_page_is_not_merged, layout_mock_gen_params),
+	KUNIT_CASE_PARAM_ATTR(random_steps, layout_small_gen_params, { .speed = KUNIT_SPEED_SLOW }),
 	{}
 };
 

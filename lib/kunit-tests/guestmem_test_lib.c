@@ -85,6 +85,8 @@ struct guestmem_inode *gmt_open(const struct gmt_allocator *allocator,
 		.unit_log2 = allocator->unit_log2,
 		.size = (loff_t)pages << PAGE_SHIFT,
 		.init_shared = shared,
+		.mappable = true,
+		.convertible = true,
 	};
 
 	return mock_open(&args);
@@ -198,6 +200,23 @@ struct folio *gmt_get(struct kunit *test, pgoff_t index)
 	folio_unlock(folio);
 	folio_put(folio);
 	return folio;
+}
+
+int gmt_map_order(struct kunit *test, pgoff_t index)
+{
+	struct guestmem_inode *gi = gmt(test)->gi;
+	struct folio *folio;
+	int order;
+
+	guard(rwsem_read)(&gi->mapping->invalidate_lock);
+	folio = guestmem_get_folio(gi, index);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	order = guestmem_map_order(gi, folio, index);
+	folio_unlock(folio);
+	folio_put(folio);
+	return order;
 }
 
 void gmt_allocate_all(struct kunit *test)

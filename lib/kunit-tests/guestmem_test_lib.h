@@ -94,6 +94,7 @@ void gmt_reopen_shared(struct kunit *test);
 /* The core, under the lock it wants. */
 struct folio *gmt_get_locked(struct guestmem_inode *gi, pgoff_t index);
 struct folio *gmt_get(struct kunit *test, pgoff_t index);
+int gmt_map_order(struct kunit *test, pgoff_t index);
 void gmt_allocate_all(struct kunit *test);
 int gmt_change(struct guestmem_inode *gi, enum guestmem_target target,
 	       pgoff_t start, pgoff_t end, pgoff_t *err_index);

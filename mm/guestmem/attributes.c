@@ -175,6 +175,26 @@ struct guestmem_range guestmem_shared_run(struct guestmem_inode *gi, pgoff_t sta
 	return guestmem_next_run(&c, start, end);
 }
 
+/*
+ * The largest order up to @order of an aligned range around @index whose pages all have
+ * one state: what is mapped at once has, also where folios are not split for it.
+ */
+int guestmem_uniform_order(struct guestmem_inode *gi, pgoff_t index, int order)
+{
+	struct guestmem_range run;
+
+	lockdep_assert_held(&gi->mapping->invalidate_lock);
+
+	if (order <= 0 || RB_EMPTY_ROOT(&gi->flipped))
+		return order;
+
+	guestmem_run_around(gi, index, &run);
+	while (order && (round_down(index, 1UL << order) < run.start ||
+			 round_down(index, 1UL << order) + (1UL << order) > run.end))
+		order--;
+	return order;
+}
+
 /* The pages of the file around @index that have the same state. */
 struct guestmem_range guestmem_state_run(struct guestmem_inode *gi, pgoff_t index)
 {

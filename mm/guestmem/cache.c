@@ -118,7 +118,8 @@ static unsigned long guestmem_cache_replace(struct xa_state *xas, struct folio *
 {
 	unsigned int order;
 
-	xas_set(xas, index);
+	/* Not xas_set(): the order stored last would end the walk above a small entry. */
+	xas_set_order(xas, index, 0);
 	xas_load(xas);
 	order = min_t(unsigned int, xas_get_order(xas), folio_order(folio));
 	xas_set_order(xas, index, order);

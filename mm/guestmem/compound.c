@@ -139,15 +139,23 @@ void guestmem_lru_add(struct folio *folio)
 	lruvec_unlock_irq(lruvec);
 }
 
+/* Whoever has taken it off for the moment puts it on again: not for good, then. */
+void guestmem_lru_isolate(struct folio *folio)
+{
+	struct lruvec *lruvec;
+
+	if (!folio_test_clear_lru(folio))
+		return;
+
+	lruvec = folio_lruvec_lock_irq(folio);
+	lruvec_del_folio(lruvec, folio);
+	lruvec_unlock_irq(lruvec);
+}
+
 /* Frozen: no batch holds it. */
 void guestmem_lru_remove(struct folio *folio)
 {
-	struct lruvec *lruvec = folio_lruvec_lock_irq(folio);
-
-	lruvec_del_folio(lruvec, folio);
-	folio_clear_lru(folio);
-	lruvec_unlock_irq(lruvec);
-
+	guestmem_lru_isolate(folio);
 	folio_clear_unevictable(folio);
 	guestmem_folio_munlock(folio);
 	lruvec_stat_mod_folio(folio, NR_FILE_PAGES, -folio_nr_pages(folio));

@@ -52,7 +52,7 @@ core_initcall(guestmem_custody_init);
  * @folio: folio that leaves its file.
  *
  * For an allocator's free_folio.  The caller holds a reference, nobody maps the
- * folio or will map it again, and it is not on the LRU or on its way there: its
+ * folio or will map it again, and it is not on the LRU, unless for a moment: its
  * geometry says GUESTMEM_INSERT_CHARGED.  It has no page type, and
  * folio->private is free to use.  Pins @custody->owner until the folio has been
  * released.  Does not sleep, cannot fail.
@@ -60,7 +60,6 @@ core_initcall(guestmem_custody_init);
 void guestmem_custody_take(struct guestmem_custody *custody, struct folio *folio)
 {
 	VM_WARN_ON_ONCE_FOLIO(folio_mapped(folio), folio);
-	VM_WARN_ON_ONCE_FOLIO(folio_test_lru(folio), folio);
 
 	__module_get(custody->owner);
 	folio->private = custody;
@@ -79,8 +78,10 @@ void guestmem_custody_freed(struct folio *folio)
 /* As buddy would do it, but for PG_head: the folio stays one. */
 static void guestmem_custody_settle(struct folio *folio)
 {
-	GUESTMEM_WARN_ON(folio->mapping || folio_test_lru(folio) || folio_test_locked(folio));
+	GUESTMEM_WARN_ON(folio->mapping || folio_test_locked(folio));
 
+	/* It may have been off the LRU only for a moment when it was taken. */
+	guestmem_lru_isolate(folio);
 	__folio_clear_guestmem(folio);
 	folio->private = NULL;
 	mem_cgroup_uncharge(folio);

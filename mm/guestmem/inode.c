@@ -439,10 +439,10 @@ EXPORT_SYMBOL_FOR_KVM(guestmem_zero_folio);
  * @folio: locked folio that holds @index.
  * @index: page.
  *
- * Does not sleep.
+ * invalidate_lock is held, shared or exclusively.  Does not sleep.
  *
  * Return: order of the naturally aligned range (in the file) that may be
- * mapped; -EHWPOISON if the page is poisoned; -EIO, with a warning, if the
+ * mapped, all of it in one state; -EHWPOISON if the page is poisoned; -EIO, with a warning, if the
  * allocator wants to map more than the folio.
  */
 int guestmem_map_order(struct guestmem_inode *gi, struct folio *folio,
@@ -454,7 +454,7 @@ int guestmem_map_order(struct guestmem_inode *gi, struct folio *folio,
 	if (WARN_ON_ONCE(order > (int)folio_order(folio)))
 		return -EIO;
 
-	return min_t(int, order, gi->geo.max_map_order);
+	return guestmem_uniform_order(gi, index, min_t(int, order, gi->geo.max_map_order));
 }
 EXPORT_SYMBOL_FOR_KVM(guestmem_map_order);
 

@@ -16,6 +16,7 @@ void guestmem_attributes_destroy(struct guestmem_inode *gi);
 struct guestmem_range guestmem_state_run(struct guestmem_inode *gi, pgoff_t index);
 struct guestmem_range guestmem_shared_run(struct guestmem_inode *gi, pgoff_t start,
 					  pgoff_t end);
+int guestmem_uniform_order(struct guestmem_inode *gi, pgoff_t index, int order);
 bool guestmem_change_trim(struct guestmem_change *c);
 int guestmem_attributes_reserve(struct guestmem_change *c);
 void guestmem_attributes_release(struct guestmem_change *c);
@@ -26,6 +27,7 @@ unsigned long guestmem_patience(const struct guestmem_change *c);
 /* compound.c */
 void guestmem_folio_munlock(struct folio *folio);
 void guestmem_lru_add(struct folio *folio);
+void guestmem_lru_isolate(struct folio *folio);
 void guestmem_lru_remove(struct folio *folio);
 
 /* cache.c */

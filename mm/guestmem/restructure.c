@@ -165,6 +165,7 @@ static void guestmem_pieces_init(struct guestmem_pieces *p, struct guestmem_inod
 	};
 	mapping_set_update(&p->spare, gi->mapping);
 	INIT_LIST_HEAD(&p->reserved);
+	INIT_LIST_HEAD(&p->dropped);
 }
 
 static void guestmem_pieces_release(struct guestmem_pieces *p)
@@ -469,17 +470,27 @@ static void guestmem_split_step(struct guestmem_change *c)
  * Commit: to private
  */
 
+/* A file that is evicted needs no lock, and nobody asks for a page of it. */
+static bool guestmem_any_shared(struct guestmem_inode *gi, pgoff_t start, pgoff_t end)
+{
+	struct guestmem_range run;
+
+	if (start >= end)
+		return false;
+
+	run = guestmem_shared_run(gi, start, end);
+	return run.start < run.end;
+}
+
 /* Will all pages of @range be private when those of @becomes are? */
 static bool guestmem_may_merge(struct guestmem_inode *gi, struct guestmem_range range,
 			       struct guestmem_range becomes)
 {
 	pgoff_t size = i_size_read(gi->mapping->host) >> PAGE_SHIFT;
 	pgoff_t end = min(range.end, size);
-	struct guestmem_range before, behind;
 
-	before = guestmem_shared_run(gi, range.start, min(end, becomes.start));
-	behind = guestmem_shared_run(gi, max(range.start, becomes.end), end);
-	return before.start >= before.end && behind.start >= behind.end;
+	return !guestmem_any_shared(gi, range.start, min(end, becomes.start)) &&
+	       !guestmem_any_shared(gi, max(range.start, becomes.end), end);
 }
 
 static void guestmem_thaw_range(struct guestmem_inode *gi, struct guestmem_range range,

@@ -659,13 +659,14 @@ bool __weak kvm_arch_supports_gmem_init_shared(struct kvm *kvm)
 	return true;
 }
 
-static struct inode *gmem_create_inode(loff_t size, u64 flags, u8 unit_log2)
+static struct inode *gmem_create_inode(struct kvm *kvm, loff_t size, u64 flags, u8 unit_log2)
 {
 	struct guestmem_inode_args args = {
 		.client = &kvm_gmem_client_ops,
 		.selector = flags & GUESTMEM_SELECTOR_MASK,
 		.init_shared = flags & GUEST_MEMFD_FLAG_INIT_SHARED,
 		.mappable = flags & GUEST_MEMFD_FLAG_MMAP,
+		.convertible = kvm_gmem_supported_attributes(kvm),
 		.size = size,
 		.unit_log2 = unit_log2,
 	};
@@ -727,7 +728,7 @@ static struct file *gmem_create_file(struct kvm *kvm, loff_t size, u64 flags,
 	if (!f)
 		return ERR_PTR(-ENOMEM);
 
-	inode = gmem_create_inode(size, flags, unit_log2);
+	inode = gmem_create_inode(kvm, size, flags, unit_log2);
 	if (IS_ERR(inode)) {
 		kfree(f);
 		return ERR_CAST(inode);

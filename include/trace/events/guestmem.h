@@ -118,6 +118,36 @@ DEFINE_EVENT(guestmem_change, guestmem_change_end,
 	TP_ARGS(c, range, err)
 );
 
+DECLARE_EVENT_CLASS(guestmem_block,
+	TP_PROTO(unsigned long pfn, unsigned int order),
+
+	TP_ARGS(pfn, order),
+
+	TP_STRUCT__entry(
+		__field(unsigned long, pfn)
+		__field(unsigned int, order)
+	),
+
+	TP_fast_assign(
+		__entry->pfn = pfn;
+		__entry->order = order;
+	),
+
+	TP_printk("pfn=0x%lx order=%u", __entry->pfn, __entry->order)
+);
+
+/* A block has left its file in pieces, some of which may still be in use. */
+DEFINE_EVENT(guestmem_block, guestmem_park,
+	TP_PROTO(unsigned long pfn, unsigned int order),
+	TP_ARGS(pfn, order)
+);
+
+/* All of them are back, and the block goes to where it came from. */
+DEFINE_EVENT(guestmem_block, guestmem_unpark,
+	TP_PROTO(unsigned long pfn, unsigned int order),
+	TP_ARGS(pfn, order)
+);
+
 /* A folio has more references than its page cache and mappings account for. */
 TRACE_EVENT(guestmem_refused,
 	TP_PROTO(struct guestmem_change *c, struct folio *folio),

@@ -2,9 +2,9 @@
 /*
  * HugeTLB allocator: pages of HugeTLB's pools, of any size the host has
  *
- * A block is one HugeTLB page, whole.  It is never mapped by the host: struct
- * pages of an optimised page are read-only, and a typed folio has no map count.
- * What the host is to map would have to be split first.
+ * A block is one HugeTLB page, as long as all of it is private.  Such a page is never
+ * mapped by the host: struct pages of an optimized page are read-only, and a folio
+ * of HugeTLB's type has no map count.  What the host may map is split: pieces.c.
  */
 #include <linux/hugetlb.h>
 #include <linux/init.h>
@@ -25,8 +25,10 @@ static struct ghugetlb_file *ghugetlb_file(struct guestmem_inode *gi)
 
 static bool ghugetlb_args_valid(const struct guestmem_inode_args *args)
 {
-	/* Every page of such a file would have to be split at once. */
-	return hugepages_supported() && !(args->init_shared && args->mappable);
+	/* All of such a file would be in single pages, for good. */
+	bool torn = args->init_shared && args->mappable && !args->convertible;
+
+	return hugepages_supported() && !torn;
 }
 
 static int ghugetlb_inode_setup(struct guestmem_inode *gi,
@@ -46,11 +48,12 @@ static int ghugetlb_inode_setup(struct guestmem_inode *gi,
 	if (IS_ERR(f))
 		return PTR_ERR(f);
 
-	f->mappable = args->mappable;
 	gi->priv = f;
 	gi->geo.block_order = huge_page_order(h);
 	gi->geo.punch_order = huge_page_order(h);
 	gi->geo.max_map_order = huge_page_order(h);
+	gi->geo.split = args->mappable && args->convertible;
+	gi->geo.piece_order = gi->geo.split ? ghugetlb_piece_order(h) : 0;
 	return 0;
 }
 
@@ -59,9 +62,23 @@ static void ghugetlb_inode_teardown(struct guestmem_inode *gi)
 	ghugetlb_unreserve(ghugetlb_file(gi));
 }
 
+/* Blocks leave as a whole where nobody is in the way, else in pieces. */
+static void ghugetlb_remove(struct guestmem_inode *gi, struct guestmem_range range)
+{
+	truncate_inode_pages_range(gi->mapping, (loff_t)range.start << PAGE_SHIFT,
+				   ((loff_t)range.end << PAGE_SHIFT) - 1);
+	if (gi->geo.split)
+		ghugetlb_blocks_left(ghugetlb_file(gi), range.start, range.end);
+}
+
 static void ghugetlb_truncate(struct guestmem_inode *gi)
 {
-	truncate_inode_pages(gi->mapping, 0);
+	pgoff_t size = i_size_read(gi->mapping->host) >> PAGE_SHIFT;
+	const struct guestmem_range all = { 0, round_up(size, 1UL << gi->geo.block_order) };
+
+	if (gi->geo.split)
+		guestmem_pieces_gather(gi, all, &ghugetlb_pieces_ops);
+	ghugetlb_remove(gi, all);
 }
 
 /*
@@ -77,7 +94,8 @@ static struct folio *ghugetlb_alloc_folio(struct guestmem_inode *gi, pgoff_t ind
 
 static void ghugetlb_free_folio(struct guestmem_inode *gi, struct folio *folio)
 {
-	ghugetlb_give_back(ghugetlb_file(gi), folio);
+	if (!gi->geo.split || !ghugetlb_park(ghugetlb_file(gi), folio))
+		ghugetlb_give_back(ghugetlb_file(gi), folio);
 }
 
 /* Around a poisoned page, what is not it is mapped page by page. */
@@ -87,6 +105,9 @@ static int ghugetlb_map_order(struct guestmem_inode *gi, struct folio *folio,
 	if (!folio_test_hwpoison(folio))
 		return folio_order(folio);
 
+	if (!folio_test_hugetlb(folio))
+		return -EHWPOISON;
+
 	return hugetlb_raw_hwpoison(folio_file_page(folio, index)) ? -EHWPOISON : 0;
 }
 
@@ -95,6 +116,9 @@ static int ghugetlb_error_folio(struct guestmem_inode *gi, struct folio *folio,
 {
 	unsigned long start = 0, end = folio_nr_pages(folio);
 
+	if (!folio_test_hugetlb(folio))
+		return MF_DELAYED;
+
 	hugetlb_raw_hwpoison_span(folio, &start, &end);
 	bad->start = folio->index + start;
 	bad->end = folio->index + end;
@@ -102,53 +126,46 @@ static int ghugetlb_error_folio(struct guestmem_inode *gi, struct folio *folio,
 }
 
 /*
- * Changes: of whole blocks only
+ * Changes
  */
-
-static bool ghugetlb_whole_blocks(const struct guestmem_change *c)
-{
-	pgoff_t mask = (1UL << c->gi->geo.block_order) - 1;
-	pgoff_t size = i_size_read(c->gi->mapping->host) >> PAGE_SHIFT;
-
-	if (c->start & mask)
-		return false;
-
-	return !(c->end & mask) || c->end == size;
-}
 
 static int ghugetlb_change_prepare(struct guestmem_change *c)
 {
-	/* What the host may map would have to be in pieces. */
-	if (c->target == GUESTMEM_SHARED && ghugetlb_file(c->gi)->mappable)
-		goto refuse;
-	if (!ghugetlb_whole_blocks(c))
-		goto refuse;
+	int err;
 
-	return guestmem_expect_unpinned(c, (struct guestmem_range) { c->start, c->end });
+	if (!c->gi->geo.split)
+		return guestmem_expect_unpinned(c, (struct guestmem_range) { c->start, c->end });
 
-refuse:
-	c->err_index = c->start;
-	return -EOPNOTSUPP;
+	err = guestmem_pieces_prepare(c, &ghugetlb_pieces_ops);
+	if (err)
+		ghugetlb_blocks_release(ghugetlb_file(c->gi), c->start, c->end);
+	return err;
 }
 
 static int ghugetlb_change_freeze(struct guestmem_change *c)
 {
-	return guestmem_expect_unpinned(c, c->step);
+	if (!c->gi->geo.split)
+		return guestmem_expect_unpinned(c, c->step);
+
+	return guestmem_pieces_freeze(c);
 }
 
 /* The last block may reach beyond the end of the file, and goes as a whole. */
 static void ghugetlb_change_commit(struct guestmem_change *c)
 {
-	struct guestmem_range block = guestmem_step_block(c);
-
+	if (c->gi->geo.split)
+		guestmem_pieces_commit(c);
 	if (c->target == GUESTMEM_ABSENT)
-		truncate_inode_pages_range(c->gi->mapping,
-					   (loff_t)block.start << PAGE_SHIFT,
-					   ((loff_t)block.end << PAGE_SHIFT) - 1);
+		ghugetlb_remove(c->gi, guestmem_step_block(c));
 }
 
 static void ghugetlb_change_cancel(struct guestmem_change *c)
 {
+	if (!c->gi->geo.split)
+		return;
+
+	guestmem_pieces_cancel(c);
+	ghugetlb_blocks_release(ghugetlb_file(c->gi), c->step.start, c->end);
 }
 
 static struct guestmem_allocator_operations ghugetlb_ops = {

@@ -77,6 +77,7 @@ static void ghugetlb_release(struct ghugetlb_file *f)
 	hugepage_put_subpool(f->spool);
 	hugetlb_cgroup_uncharge_cgroup_rsvd(hstate_index(f->h), ghugetlb_pages(f),
 					    f->rsvd);
+	xa_destroy(&f->split);
 	kfree(f);
 }
 
@@ -114,6 +115,7 @@ struct ghugetlb_file *ghugetlb_reserve(struct hstate *h, loff_t size)
 
 	f->h = h;
 	f->blocks = DIV_ROUND_UP_ULL(size, huge_page_size(h));
+	xa_init(&f->split);
 	INIT_DELAYED_WORK(&f->leftovers, ghugetlb_leftovers_work);
 	err = ghugetlb_reserve_charged(f);
 	if (err) {
@@ -146,7 +148,7 @@ static bool ghugetlb_leave(struct folio *folio)
  * reservation if the pool has one to spare; else the file has one page less from
  * now on.
  */
-static void ghugetlb_replace(struct ghugetlb_file *f, struct folio *folio)
+void ghugetlb_replace(struct ghugetlb_file *f, struct folio *folio)
 {
 	bool replaced = ghugetlb_reserve_free(f->h, 1);
 
@@ -162,14 +164,17 @@ static void ghugetlb_replace(struct ghugetlb_file *f, struct folio *folio)
 	}
 }
 
-/* The last put gives the page back to the file's reservation, if it is good. */
+/*
+ * The last put gives the page back to the reservation of file @f, if it is good; to the
+ * pool alone if there is no such file any more.
+ */
 void ghugetlb_give_back(struct ghugetlb_file *f, struct folio *folio)
 {
 	/* The next user of the page must not take it for one that has been cleared. */
 	folio_clear_dirty(folio);
 	folio_clear_uptodate(folio);
 
-	if (ghugetlb_leave(folio))
+	if (ghugetlb_leave(folio) && f)
 		ghugetlb_replace(f, folio);
 }
 

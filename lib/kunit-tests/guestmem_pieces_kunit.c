@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * HugeTLB pages in pieces: what they cost, what is left of it afterwards, and what
+ * becomes of pieces that someone holds when their file goes
+ */
+#include <linux/hugetlb.h>
+#include <linux/hugetlb_cgroup.h>
+#include <linux/irq_work.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/pgtable.h>
+
+#include "guestmem_layout.h"
+
+/* Of the pool, to be like that after each test: all pages are back, and none is reserved. */
+static long free_before, reserved_before;
+
+static const void *pool_gen_params(struct kunit *test, const void *prev, char *desc)
+{
+	const struct gmt_allocator *allocator = prev;
+
+	do {
+		allocator = layout_gen_params(test, allocator, desc);
+	} while (allocator && allocator->mock);
+
+	return allocator;
+}
+
+static struct hstate *pool(struct kunit *test)
+{
+	return size_to_hstate(1UL << gmt(test)->allocator->unit_log2);
+}
+
+static long nr_free(struct kunit *test)
+{
+	guard(spinlock_irq)(&hugetlb_lock);
+	return pool(test)->free_huge_pages;
+}
+
+static bool wait_for_free(struct kunit *test, long nr)
+{
+	unsigned long deadline = jiffies + GMT_TIMEOUT;
+
+	while (nr_free(test) != nr && time_before(jiffies, deadline))
+		schedule_timeout_uninterruptible(1);
+	return nr_free(test) == nr;
+}
+
+/* Pages full of struct pages that belong to the block alone: the others are shared. */
+static unsigned long own_vmemmap(struct kunit *test)
+{
+	struct page *head = &gmt_get(test, 0)->page;
+	unsigned long structs = PAGE_SIZE / sizeof(struct page), nr = 0;
+
+	for (unsigned long i = 0; i < layout_block(test); i += structs) {
+		pte_t *pte = virt_to_kpte((unsigned long)(head + i));
+
+		nr += !pte || pte_write(ptep_get(pte));
+	}
+
+	return nr;
+}
+
+static bool optimized(struct kunit *test)
+{
+	return folio_test_hugetlb_vmemmap_optimized(gmt_get(test, 0));
+}
+
+/* 511 heads, and 7 for 512 single pages; all that is saved stays so but for them. */
+static void sharing_costs_little_vmemmap(struct kunit *test)
+{
+	unsigned long pieces = layout_block(test) >> PMD_ORDER, whole;
+
+	layout_allocate(test, 0);
+	if (!optimized(test))
+		kunit_skip(test, "struct pages are not optimized");
+
+	whole = own_vmemmap(test);
+	KUNIT_EXPECT_EQ(test, whole, 1);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	KUNIT_EXPECT_EQ(test, own_vmemmap(test) - whole, pieces - 1 + 7);
+	layout_change(test, GUESTMEM_SHARED, 6, 7);
+	KUNIT_EXPECT_EQ(test, own_vmemmap(test) - whole, pieces - 1 + 7);
+	layout_change(test, GUESTMEM_PRIVATE, 5, 7);
+	KUNIT_EXPECT_EQ(test, own_vmemmap(test), whole);
+}
+
+/*
+ * Struct pages before and after
+ */
+
+/* All there are where they are not shared, else those in the first page of them. */
+static size_t structs_size(struct kunit *test)
+{
+	return optimized(test) ? PAGE_SIZE : 512 * sizeof(struct page);
+}
+
+/* What may differ: the place on HugeTLB's list. */
+static void *copy_structs(struct kunit *test)
+{
+	struct folio *folio = gmt_get(test, 0);
+	struct folio *copy;
+
+	copy = kunit_kzalloc(test, structs_size(test), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, copy);
+	memcpy(copy, folio, structs_size(test));
+	memset(&copy->lru, 0, sizeof(copy->lru));
+	return copy;
+}
+
+static void struct_pages_come_back(struct kunit *test)
+{
+	void *before, *after;
+
+	layout_write(test, 0, 1);
+	before = copy_structs(test);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	after = copy_structs(test);
+	KUNIT_EXPECT_MEMEQ(test, before, after, structs_size(test));
+}
+
+static void block_is_on_its_list_again(struct kunit *test)
+{
+	struct folio *folio, *listed;
+	bool found = false;
+
+	layout_allocate(test, 0);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	folio = gmt_get(test, 0);
+	scoped_guard(spinlock_irq, &hugetlb_lock)
+		list_for_each_entry(listed, &pool(test)->hugepage_activelist, lru)
+			found |= listed == folio;
+	KUNIT_EXPECT_TRUE(test, found);
+	KUNIT_EXPECT_TRUE(test, folio_test_hugetlb_migratable(folio));
+}
+
+/* Large pieces are HugeTLB's, single pages are not. */
+static void pieces_have_their_type(struct kunit *test)
+{
+	struct folio *folio;
+	unsigned int order;
+
+	layout_allocate(test, 0);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	for (pgoff_t index = 0; index < layout_block(test); index = folio_next_index(folio)) {
+		folio = guestmem_cache_find(gmt(test)->gi->mapping, &index, layout_block(test),
+					    &order);
+		KUNIT_ASSERT_NOT_NULL(test, folio);
+		KUNIT_EXPECT_EQ(test, folio_test_hugetlb(folio), order > 0);
+		if (order)
+			KUNIT_EXPECT_TRUE(test, list_empty(&folio->lru));
+	}
+}
+
+/*
+ * Pieces in use
+ */
+
+/* A page of a block that is in pieces. */
+static struct folio *share_and_hold(struct kunit *test, pgoff_t index)
+{
+	struct folio *folio;
+
+	layout_write(test, index, 9);
+	layout_change(test, GUESTMEM_SHARED, index, index + 1);
+	folio = gmt_get(test, index);
+	KUNIT_ASSERT_EQ(test, folio_order(folio), 0);
+	folio_get(folio);
+	return folio;
+}
+
+static void held_page_keeps_its_block(struct kunit *test)
+{
+	long before = nr_free(test);
+	struct folio *folio;
+
+	folio = share_and_hold(test, 5);
+	gmt_close(test);
+	KUNIT_EXPECT_EQ(test, *(u8 *)page_address(&folio->page), 9);
+	KUNIT_EXPECT_EQ(test, nr_free(test), before - 1);
+	folio_put(folio);
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, before));
+}
+
+static void last_of_many_brings_the_block_back(struct kunit *test)
+{
+	struct folio *held[3] = {};
+	long before = nr_free(test);
+
+	for (int i = 0; i < ARRAY_SIZE(held); i++)
+		held[i] = share_and_hold(test, i * layout_block(test) / 3);
+	gmt_close(test);
+	for (int i = 0; i < ARRAY_SIZE(held); i++) {
+		guestmem_custody_flush();
+		KUNIT_EXPECT_EQ(test, nr_free(test), before - 1);
+		folio_put(held[i]);
+	}
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, before));
+}
+
+/* As good as new: the next file has it whole, and can split it. */
+static void block_that_came_back_is_whole(struct kunit *test)
+{
+	long before = nr_free(test);
+	struct folio *folio;
+
+	folio = share_and_hold(test, 5);
+	gmt_close(test);
+	folio_put(folio);
+	KUNIT_ASSERT_TRUE(test, wait_for_free(test, before));
+
+	gmt(test)->gi = gmt_open(gmt(test)->allocator, layout_pages(test), false);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, gmt(test)->gi);
+	memset(layout(test)->tags, 0, layout_block(test));
+	bitmap_zero(layout(test)->present, layout_block(test));
+	layout_log_off(test);
+	layout_allocate(test, 0);
+	layout_expect(test, false);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	layout_expect(test, false);
+}
+
+static void put_from_interrupt(struct irq_work *work);
+static struct folio *held_for_interrupt;
+static DEFINE_IRQ_WORK(interrupt, put_from_interrupt);
+
+static void put_from_interrupt(struct irq_work *work)
+{
+	folio_put(held_for_interrupt);
+}
+
+static void comes_back_from_any_context(struct kunit *test)
+{
+	long before = nr_free(test);
+
+	held_for_interrupt = share_and_hold(test, 5);
+	gmt_close(test);
+	irq_work_queue(&interrupt);
+	irq_work_sync(&interrupt);
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, before));
+}
+
+static void held_page_refuses_a_hole(struct kunit *test)
+{
+	long before = nr_free(test);
+	struct folio *folio;
+
+	folio = share_and_hold(test, 5);
+	KUNIT_EXPECT_EQ(test, guestmem_punch_hole(gmt(test)->gi, 0, layout_block(test)), -EAGAIN);
+	folio_put(folio);
+	layout_expect(test, false);
+	layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
+	KUNIT_EXPECT_EQ(test, nr_free(test), before);
+}
+
+/* Who is charged is written down elsewhere meanwhile. */
+static void charge_comes_back(struct kunit *test)
+{
+	struct hugetlb_cgroup *h_cg;
+
+	layout_allocate(test, 0);
+	h_cg = hugetlb_cgroup_from_folio(gmt_get(test, 0));
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	KUNIT_EXPECT_PTR_EQ(test, hugetlb_cgroup_from_folio(gmt_get(test, 0)), h_cg);
+}
+
+/*
+ * Poison
+ */
+
+#ifdef CONFIG_MEMORY_FAILURE
+/* A bad page keeps its block from being merged, and from the pool. */
+static unsigned long poison_piece(struct kunit *test, pgoff_t bad)
+{
+	struct folio *folio;
+	unsigned long pfn;
+
+	layout_write(test, 0, 1);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	folio = gmt_get(test, bad);
+	pfn = folio_pfn(folio);
+	memory_failure(page_to_pfn(folio_file_page(folio, bad)), MF_SW_SIMULATED);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad), -EHWPOISON);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad - 1), 0);
+	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	KUNIT_EXPECT_LT(test, folio_order(gmt_get(test, 5)), gmt(test)->allocator->block_order);
+	gmt_close(test);
+	KUNIT_EXPECT_EQ(test, nr_free(test), free_before - 1);
+	return pfn;
+}
+
+static void poison_of_a_single_page(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, unpoison_memory(poison_piece(test, 7)), 0);
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+}
+
+/* Nobody can take that verdict back once the file is gone, so it costs a page. */
+static void poison_of_a_piece(struct kunit *test)
+{
+	if (layout_block(test) == 1UL << PMD_ORDER)
+		return;
+	if (free_before < 3)
+		kunit_skip(test, "needs a page to lose and two for others");
+
+	poison_piece(test, layout_block(test) - 3);
+	free_before--;
+}
+#endif
+
+static int pieces_init(struct kunit *test)
+{
+	const struct gmt_allocator *allocator = test->param_value;
+	struct hstate *h = size_to_hstate(1UL << allocator->unit_log2);
+
+	scoped_guard(spinlock_irq, &hugetlb_lock) {
+		free_before = h->free_huge_pages;
+		reserved_before = h->resv_huge_pages;
+	}
+	return layout_init(test);
+}
+
+static void pieces_exit(struct kunit *test)
+{
+	unsigned long deadline = jiffies + GMT_TIMEOUT;
+
+	gmt_exit(test);
+	while (pool(test)->resv_huge_pages != reserved_before && time_before(jiffies, deadline))
+		schedule_timeout_uninterruptible(1);
+	KUNIT_EXPECT_EQ(test, pool(test)->resv_huge_pages, reserved_before);
+	KUNIT_EXPECT_EQ(test, nr_free(test), free_before);
+}
+
+static struct kunit_case pieces_cases[] = {
+	KUNIT_CASE_PARAM(sharing_costs_little_vmemmap, pool_gen_params),
+	KUNIT_CASE_PARAM(struct_pages_come_back, pool_gen_params),
+	KUNIT_CASE_PARAM(block_is_on_its_list_again, pool_gen_params),
+	KUNIT_CASE_PARAM(pieces_have_their_type, pool_gen_params),
+	KUNIT_CASE_PARAM(held_page_keeps_its_block, pool_gen_params),
+	KUNIT_CASE_PARAM(last_of_many_brings_the_block_back, pool_gen_params),
+	KUNIT_CASE_PARAM(block_that_came_back_is_whole, pool_gen_params),
+	KUNIT_CASE_PARAM(comes_back_from_any_context, pool_gen_params),
+	KUNIT_CASE_PARAM(held_page_refuses_a_hole, pool_gen_params),
+	KUNIT_CASE_PARAM(charge_comes_back, pool_gen_params),
+#ifdef CONFIG_MEMORY_FAILURE
+	KUNIT_CASE_PARAM(poison_of_a_single_page, pool_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_piece, pool_gen_params),
+#endif
+	{}
+};
+
+static struct kunit_suite pieces_suite = {
+	.name = "guestmem_pieces",
+	.suite_init = gmt_suite_init,
+	.suite_exit = gmt_suite_exit,
+	.init = pieces_init,
+	.exit = pieces_exit,
+	.test_cases = pieces_cases,
+};
+
+kunit_test_suite(pieces_suite);
