@@ -4,9 +4,12 @@
  *
  * «Flipped» is a page that has not the state that the file was created with.
  */
+#include <linux/completion.h>
+#include <linux/hrtimer.h>
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
 #include <linux/rbtree.h>
+#include <linux/seqlock.h>
 #include <linux/sizes.h>
 
 #include "../../mm/guestmem/internal.h"
@@ -424,6 +427,71 @@ static void readers_see_no_change_of_other_pages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, reader.wrong, 0);
 }
 
+/* The same with a single CPU: a border is half-way when the reader comes, until a timer fires. */
+struct half_moved {
+	seqcount_t *seq;
+	struct hrtimer timer;
+	struct completion moved;
+};
+
+static seqcount_t *sequence(struct kunit *test)
+{
+	return &gmt(test)->gi->flipped_lock.seqcount.seqcount;
+}
+
+static enum hrtimer_restart finish_move(struct hrtimer *timer)
+{
+	struct half_moved *half = container_of(timer, struct half_moved, timer);
+
+	do_raw_write_seqcount_end(half->seq);
+	complete_all(&half->moved);
+	return HRTIMER_NORESTART;
+}
+
+static void reader_waits_for_half_a_move(struct kunit *test)
+{
+	struct half_moved half = { .seq = sequence(test) };
+	bool waited;
+
+	flip_bits(test, BIT(3));
+	init_completion(&half.moved);
+	hrtimer_setup_on_stack(&half.timer, finish_move, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+	do_raw_write_seqcount_begin(half.seq);
+	hrtimer_start(&half.timer, ms_to_ktime(5), HRTIMER_MODE_REL_HARD);
+	KUNIT_EXPECT_TRUE(test, flipped(test, 3));
+	waited = completion_done(&half.moved);
+	wait_for_completion(&half.moved);
+	hrtimer_cancel(&half.timer);
+	destroy_hrtimer_on_stack(&half.timer);
+	KUNIT_EXPECT_TRUE_MSG(test, waited, "what is half-way was taken for the answer");
+}
+
+/* And whoever began before has to look again. */
+static void every_change_is_seen_by_readers(struct kunit *test)
+{
+	static const struct {
+		bool flip;
+		pgoff_t start;
+		pgoff_t end;
+	} sets[] = {
+		{ true, 8, 16 },	/* a new range */
+		{ true, 16, 20 },	/* goes on */
+		{ false, 10, 12 },	/* in two */
+		{ false, 8, 9 },	/* from the start */
+		{ false, 19, 20 },	/* from the end */
+		{ true, 10, 12 },	/* one again */
+		{ false, 9, 19 },	/* gone */
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(sets); i++) {
+		unsigned int before = raw_read_seqcount(sequence(test));
+
+		KUNIT_EXPECT_EQ(test, set(test, sets[i].flip, sets[i].start, sets[i].end), 0);
+		KUNIT_EXPECT_NE_MSG(test, raw_read_seqcount(sequence(test)), before, "set %d", i);
+	}
+	expect_flipped(test, 0);
+}
+
 static struct kunit_case attributes_cases[] = {
 	KUNIT_CASE_PARAM(new_file_has_its_default_state, file_kind_gen_params),
 	KUNIT_CASE_PARAM(flips_range_in_every_position, file_kind_gen_params),
@@ -437,6 +505,8 @@ static struct kunit_case attributes_cases[] = {
 	KUNIT_CASE_PARAM(change_adds_one_node_at_most, file_kind_gen_params),
 	KUNIT_CASE_PARAM(huge_file_costs_nodes_by_borders, at_once_gen_params),
 	KUNIT_CASE_PARAM(readers_see_no_change_of_other_pages, file_kind_gen_params),
+	KUNIT_CASE_PARAM(reader_waits_for_half_a_move, file_kind_gen_params),
+	KUNIT_CASE_PARAM(every_change_is_seen_by_readers, file_kind_gen_params),
 	{}
 };
 

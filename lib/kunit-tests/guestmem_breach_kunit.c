@@ -79,6 +79,31 @@ static void folio_above_block_is_refused(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mock_nr_pages(), 0);
 }
 
+static struct folio *allocates_filled_folio(struct guestmem_inode *gi, pgoff_t index,
+					    struct mempolicy *policy)
+{
+	struct folio *folio = mock_new_folio(gi, gi->geo.block_order);
+
+	if (!IS_ERR(folio))
+		folio_mark_uptodate(folio);
+	return folio;
+}
+
+/* Nobody would clear it any more. */
+static void filled_folio_is_refused(struct kunit *test)
+{
+	struct folio *folio = NULL;
+
+	liar.alloc_folio = allocates_filled_folio;
+	open_liar(test);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, gmt(test)->gi);
+	kunit_warning_suppress(test)
+		folio = gmt_get_locked(gmt(test)->gi, 1);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(folio), -EIO);
+	KUNIT_EXPECT_EQ(test, gmt(test)->gi->mapping->nrpages, 0);
+	KUNIT_EXPECT_EQ(test, mock_nr_pages(), 0);
+}
+
 /* A page, and then the block that the page lies in. */
 static struct folio *allocates_more_each_time(struct guestmem_inode *gi, pgoff_t index,
 					      struct mempolicy *policy)
@@ -126,6 +151,7 @@ static void map_order_above_folio_is_refused(struct kunit *test)
 static struct kunit_case breach_cases[] = {
 	KUNIT_CASE(geometry_of_setup_is_checked),
 	KUNIT_CASE(folio_above_block_is_refused),
+	KUNIT_CASE(filled_folio_is_refused),
 	KUNIT_CASE(folio_over_another_is_refused),
 	KUNIT_CASE(map_order_above_folio_is_refused),
 	{}

@@ -106,6 +106,30 @@ static void same_state_is_not_touched(struct kunit *test)
 	folio_put(folio);
 }
 
+static void note_block(struct guestmem_change *c)
+{
+	struct guestmem_range *block = mock_inode(c->gi)->data;
+
+	*block = guestmem_step_block(c);
+}
+
+/* A fault under way may have seen all of it as one folio, and has to come again. */
+static void step_is_in_its_whole_block(struct kunit *test)
+{
+	pgoff_t unit = 1UL << gmt(test)->allocator->block_order;
+	struct mock_inode *mi = mock_inode(gmt(test)->gi);
+	struct guestmem_range block = {};
+
+	mi->data = &block;
+	mi->on_begin = note_block;
+	for (pgoff_t index = 0; index < gmt(test)->allocator->pages; index++) {
+		expect_change(test, GUESTMEM_SHARED, index, index + 1);
+		KUNIT_EXPECT_EQ(test, block.start, round_down(index, unit));
+		KUNIT_EXPECT_EQ(test, block.end, round_up(index + 1, unit));
+	}
+	mi->on_begin = NULL;
+}
+
 /*
  * States of holes
  */
@@ -340,6 +364,7 @@ static struct kunit_case change_cases[] = {
 	KUNIT_CASE_PARAM(phases_of_any_range, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(phases_of_mixed_range, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(same_state_is_not_touched, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(step_is_in_its_whole_block, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(hole_keeps_its_state, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(hole_changes_its_state, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(allocation_keeps_the_state, gmt_all_gen_params),

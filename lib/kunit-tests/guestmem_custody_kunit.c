@@ -45,7 +45,7 @@ static void fake_release(struct guestmem_custody *custody, struct folio *folio)
 	struct fake_pool *pool = container_of(custody, struct fake_pool, custody);
 
 	might_sleep();
-	if (!fit_for_use(folio))
+	if (!in_task() || !fit_for_use(folio))
 		pool->breaches++;
 
 	pool->last = folio;

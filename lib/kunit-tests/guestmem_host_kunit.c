@@ -98,16 +98,21 @@ static void host_exit(struct kunit *test)
 	gmt_exit(test);
 }
 
-/* A fault on a page, as a write to it would cause. */
-static int host_touch(struct host *host, pgoff_t index)
+static int host_fault(struct host *host, pgoff_t index, unsigned int flags)
 {
 	unsigned long addr = host->addr + (index << PAGE_SHIFT);
 	int err;
 
 	mmap_read_lock(host->mm);
-	err = fixup_user_fault(host->mm, addr, FAULT_FLAG_WRITE, NULL);
+	err = fixup_user_fault(host->mm, addr, flags, NULL);
 	mmap_read_unlock(host->mm);
 	return err;
+}
+
+/* A fault on a page, as a write to it would cause. */
+static int host_touch(struct host *host, pgoff_t index)
+{
+	return host_fault(host, index, FAULT_FLAG_WRITE);
 }
 
 static struct folio *map_page(struct kunit *test, pgoff_t index)
@@ -193,6 +198,21 @@ static void host_is_refused_private_pages_only(struct kunit *test)
 					    patterns[i] & BIT(index % 8) ? 0 : -EFAULT,
 					    "page %lu", index);
 	}
+}
+
+/* What is there around it is private, and must not come with it. */
+static void host_reads_one_page_only(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+
+	for (pgoff_t index = 0; index < pages; index++)
+		gmt_get(test, index);
+	KUNIT_EXPECT_EQ(test, make(test, GUESTMEM_PRIVATE, 0, pages), 0);
+	KUNIT_EXPECT_EQ(test, make(test, GUESTMEM_SHARED, 3, 4), 0);
+	KUNIT_EXPECT_EQ(test, host_fault(gmt(test)->data, 3, 0), 0);
+	for (pgoff_t index = 0; index < pages; index++)
+		KUNIT_EXPECT_EQ_MSG(test, folio_mapped(gmt_get(test, index)), index == 3,
+				    "page %lu", index);
 }
 
 /* A hole that is private stays refused: a fault there would allocate. */
@@ -340,6 +360,7 @@ static struct kunit_case host_cases[] = {
 	KUNIT_CASE_PARAM(private_unmaps_the_range_and_no_more, single_gen_params),
 	KUNIT_CASE_PARAM(host_gets_page_back_with_its_contents, single_gen_params),
 	KUNIT_CASE_PARAM(host_is_refused_private_pages_only, single_gen_params),
+	KUNIT_CASE_PARAM(host_reads_one_page_only, single_gen_params),
 	KUNIT_CASE_PARAM(host_is_refused_private_holes, single_gen_params),
 	KUNIT_CASE_PARAM(host_comes_back_after_a_refusal, single_gen_params),
 	KUNIT_CASE_PARAM(shared_stays_mapped, single_gen_params),

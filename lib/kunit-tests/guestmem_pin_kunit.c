@@ -9,6 +9,7 @@
 #include <linux/string.h>
 #include <linux/swap.h>
 
+#include "../../mm/internal.h"
 #include "guestmem_test_lib.h"
 
 /* Refused at @pinned, with nothing done in any block. */
@@ -389,6 +390,39 @@ static void batch_of_another_cpu_is_no_pin(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gmt_change(remote.gi, GUESTMEM_PRIVATE, 0, 1, NULL), 0);
 }
 
+static void hold_and_leave_in_a_batch(void *arg)
+{
+	struct holder *holder = arg;
+
+	msleep(holder->ms);
+	if (mock_expect(folio_isolate_lru(holder->folio), "not on the LRU"))
+		folio_putback_lru(holder->folio);
+	folio_put(holder->folio);
+}
+
+/* One that was filled while the change waited, after it had drained them all. */
+static void late_batch_is_no_pin(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages;
+	struct holder holder = { .ms = 30 };
+
+	/* On the LRU, and so in no batch: the others never are. */
+	gmt_allocate_all(test);
+	lru_add_drain_all();
+	if (gmt(test)->allocator->charged)
+		return;
+
+	mock.patient = true;
+	holder.folio = gmt_get(test, 1);
+	folio_get(holder.folio);
+	holder.thread.fn = hold_and_leave_in_a_batch;
+	holder.thread.arg = &holder;
+	gmt_start(test, &holder.thread);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 0, pages, NULL), 0);
+	gmt_join(test, &holder.thread);
+	gmt_expect_done(test, GUESTMEM_SHARED, 0, pages);
+}
+
 static struct kunit_case pin_cases[] = {
 	KUNIT_CASE_PARAM(pin_refuses_private, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(pin_refuses_hole, gmt_mock_gen_params),
@@ -405,6 +439,7 @@ static struct kunit_case pin_cases[] = {
 	KUNIT_CASE_PARAM(gives_way_and_misses_none, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(batch_is_no_pin, gmt_all_gen_params),
 	KUNIT_CASE(batch_of_another_cpu_is_no_pin),
+	KUNIT_CASE_PARAM(late_batch_is_no_pin, gmt_mock_gen_params),
 	{}
 };
 

@@ -307,6 +307,32 @@ static void report_while_evicted(struct guestmem_inode *gi, struct folio *folio)
 	mock.on_free = NULL;
 }
 
+/* Healthy, all of them, by the time that their turn comes: nobody is bothered. */
+static void reports_share_one_work_item(struct kunit *test)
+{
+	struct guestmem_inode *gi = gmt(test)->gi;
+	pgoff_t unit = gmt_folio_pages(test);
+	struct folio *folios[3];
+
+	gmt_allocate_all(test);
+	for (int i = 0; i < ARRAY_SIZE(folios); i++) {
+		folios[i] = gmt_get(test, (2 + i) % 3 * unit);
+		folio_lock(folios[i]);
+	}
+
+	KUNIT_ASSERT_TRUE(test, down_write_trylock(&gi->mapping->invalidate_lock));
+	for (int i = 0; i < ARRAY_SIZE(folios); i++)
+		report_locked(folios[i]);
+	KUNIT_EXPECT_LE_MSG(test, references(test), 3, "a reference for each of them");
+	up_write(&gi->mapping->invalidate_lock);
+
+	for (int i = 0; i < ARRAY_SIZE(folios); i++)
+		folio_unlock(folios[i]);
+	guestmem_flush_poison();
+	expect_told(test, "");
+	KUNIT_EXPECT_EQ_MSG(test, references(test), 1, "the file is never closed");
+}
+
 /* It has no guest left, and the last reference to it has been dropped. */
 static void does_not_keep_a_file_on_its_way_out(struct kunit *test)
 {
@@ -368,6 +394,7 @@ static struct kunit_case poison_cases[] = {
 	KUNIT_CASE_PARAM(tells_of_later_reports, marking_gen_params),
 	KUNIT_CASE_PARAM(tells_nothing_of_what_is_gone, marking_gen_params),
 	KUNIT_CASE_PARAM(keeps_file_until_it_has_told, marking_gen_params),
+	KUNIT_CASE_PARAM(reports_share_one_work_item, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(does_not_keep_a_file_on_its_way_out, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(does_not_deadlock_with_change, gmt_all_gen_params),
 	{}

@@ -2,6 +2,7 @@
 /*
  * Who may be registered, and who serves which selector
  */
+#include <linux/module.h>
 #include <linux/string.h>
 
 #include "guestmem_test_lib.h"
@@ -273,6 +274,67 @@ static void failed_setup_lets_go(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, guestmem_selectors() & FREE_SELECTOR);
 }
 
+/*
+ * The module
+ */
+
+#ifdef CONFIG_MODULE_UNLOAD
+/* No more than its state and its counter are looked at. */
+static struct module *register_module(struct kunit *test)
+{
+	struct module *module = kunit_kzalloc(test, sizeof(*module), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, module);
+	atomic_set(&module->refcnt, 1);
+	candidate.owner = module;
+	KUNIT_ASSERT_EQ(test, guestmem_register(&candidate), 0);
+	return module;
+}
+
+static void every_file_pins_the_module(struct kunit *test)
+{
+	struct guestmem_inode_args args = { .selector = FREE_SELECTOR, .size = PAGE_SIZE };
+	struct module *module = register_module(test);
+	struct guestmem_inode *first, *second;
+
+	first = mock_open(&args);
+	second = mock_open(&args);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, first);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, second);
+	KUNIT_EXPECT_EQ(test, module_refcount(module), 2);
+	mock_close(second);
+	KUNIT_EXPECT_EQ(test, module_refcount(module), 1);
+	mock_close(first);
+
+	/* Nor does a file that there never was. */
+	args.unit_log2 = 63;
+	KUNIT_EXPECT_TRUE(test, IS_ERR(mock_open(&args)));
+	KUNIT_EXPECT_EQ(test, module_refcount(module), 0);
+	guestmem_unregister(&candidate);
+}
+
+static void module_on_its_way_out_serves_nobody(struct kunit *test)
+{
+	struct module *module = register_module(test);
+
+	module->state = MODULE_STATE_GOING;
+	expect_no_allocator(test, FREE_SELECTOR);
+	KUNIT_EXPECT_EQ(test, module_refcount(module), 0);
+	guestmem_unregister(&candidate);
+	KUNIT_EXPECT_FALSE(test, guestmem_selectors() & FREE_SELECTOR);
+}
+#else
+static void every_file_pins_the_module(struct kunit *test)
+{
+	kunit_skip(test, "modules cannot be unloaded");
+}
+
+static void module_on_its_way_out_serves_nobody(struct kunit *test)
+{
+	kunit_skip(test, "modules cannot be unloaded");
+}
+#endif
+
 static struct kunit_case registry_cases[] = {
 	KUNIT_CASE(registers_and_unregisters),
 	KUNIT_CASE_PARAM(refuses_missing_op, required_gen_params),
@@ -289,6 +351,8 @@ static struct kunit_case registry_cases[] = {
 	KUNIT_CASE(keeps_allocator_in_use),
 	KUNIT_CASE(ignores_unregistering_a_stranger),
 	KUNIT_CASE(failed_setup_lets_go),
+	KUNIT_CASE(every_file_pins_the_module),
+	KUNIT_CASE(module_on_its_way_out_serves_nobody),
 	{}
 };
 
