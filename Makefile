@@ -1,5 +1,5 @@
 # The front door. `make help` lists the targets.
-.PHONY: help demo test matrix check bench series apply overlay-test clean
+.PHONY: help demo test matrix check coverage bench series apply overlay-test clean
 MAKEFLAGS += --no-print-directory
 
 help:
@@ -8,6 +8,7 @@ help:
 	@echo 'make test          all tests on one debug kernel and on UML'
 	@echo 'make matrix        the other configurations, compilers and architectures'
 	@echo 'make check         the inner loop: KUnit on UML, and style'
+	@echo 'make coverage      which lines of mm/guestmem the suites on UML reach'
 	@echo 'make bench         instructions per page, against the unmodified base tree'
 	@echo 'make overlay-test  fetching, laying and configuring, on small made-up trees'
 	@echo 'make series        the result as patches on the base tree, in build/series'
@@ -33,6 +34,9 @@ matrix: apply
 
 check: apply
 	@harness/check.sh
+
+coverage: apply
+	@harness/coverage.sh
 
 bench: apply
 	@bench/run.sh
