@@ -1,5 +1,5 @@
 # The front door. `make help` lists the targets.
-.PHONY: help demo test matrix check coverage bench series apply overlay-test clean
+.PHONY: help demo test matrix check coverage guards bench series apply overlay-test clean
 MAKEFLAGS += --no-print-directory
 
 help:
@@ -9,6 +9,7 @@ help:
 	@echo 'make matrix        the other configurations, compilers and architectures'
 	@echo 'make check         the inner loop: KUnit on UML, and style'
 	@echo 'make coverage      which lines of mm/guestmem the suites on UML reach'
+	@echo 'make guards        each guard taken out in turn, and the test that fails without it'
 	@echo 'make bench         instructions per page, against the unmodified base tree'
 	@echo 'make overlay-test  fetching, laying and configuring, on small made-up trees'
 	@echo 'make series        the result as patches on the base tree, in build/series'
@@ -37,6 +38,10 @@ check: apply
 
 coverage: apply
 	@harness/coverage.sh
+
+guards: apply
+	@python3 -B harness/test-guards.py
+	@harness/guards.py
 
 bench: apply
 	@bench/run.sh

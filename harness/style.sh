@@ -57,6 +57,10 @@ compiler_and_sparse() {
 	SPARSE=1 harness/compile.sh build/style x86 gcc '' harness/configs/base.config harness/configs/suites.config
 }
 
+guards_fit() {
+	harness/guards.py --check
+}
+
 silent() { # TEXT COMMAND
 	local said status=0 started=$SECONDS
 	said=$($2 2>&1) || status=$?
@@ -72,5 +76,6 @@ silent() { # TEXT COMMAND
 silent 'checkpatch --strict, our files' check_files
 silent 'checkpatch --strict, edits' check_edits
 silent 'kernel-doc' kernel_doc
+silent 'guards fit the sources and the documentation' guards_fit
 silent 'W=1 and sparse' compiler_and_sparse
 exit $failed
