@@ -417,15 +417,17 @@ EXPORT_SYMBOL_FOR_KVM(guestmem_folio_filled);
  */
 void guestmem_zero_folio(struct folio *folio)
 {
-	unsigned long nr = folio_nr_pages(folio);
+	unsigned long nr = folio_nr_pages(folio), n;
 
 	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(folio), folio);
 
 	if (folio_test_uptodate(folio))
 		return;
 
-	for (unsigned long i = 0; i < nr; i++) {
-		clear_highpage(folio_page(folio, i));
+	/* As much at once as others would not mind waiting for. */
+	for (unsigned long i = 0; i < nr; i += n) {
+		n = min(nr - i, PROCESS_PAGES_NON_PREEMPT_BATCH);
+		clear_user_highpages(folio_page(folio, i), 0, n);
 		if (nr > 1)
 			cond_resched();
 	}
