@@ -78,7 +78,7 @@ kunit_on_uml() {
 kunit_on_x86() {
 	local suite='KUnit on x86_64' status=0
 	progress "$suite: boot"
-	boot "$suite" kunit --timeout 1200 --memory 7G \
+	boot "$suite" kunit --timeout 1200 --memory 10G \
 		--append "$boot_args hugepagesz=1G hugepages=3 kunit.enable=1 kunit.filter_glob=guestmem*"
 	rm -f "$BUILD/x86.json"
 	(cd "$linux" && python3 -B tools/testing/kunit/kunit.py parse --json="$BUILD/x86.json" "$log/kunit.kernel.log") \
