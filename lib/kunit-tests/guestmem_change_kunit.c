@@ -359,8 +359,8 @@ static void signal_before_a_change_lets_one_block_pass(struct kunit *test)
 }
 
 static struct kunit_case change_cases[] = {
-	KUNIT_CASE_PARAM(phases_of_whole_file, gmt_all_gen_params),
-	KUNIT_CASE_PARAM(phases_of_empty_file, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(phases_of_whole_file, gmt_whole_gen_params),
+	KUNIT_CASE_PARAM(phases_of_empty_file, gmt_whole_gen_params),
 	KUNIT_CASE_PARAM(phases_of_any_range, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(phases_of_mixed_range, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(same_state_is_not_touched, gmt_all_gen_params),
@@ -368,15 +368,15 @@ static struct kunit_case change_cases[] = {
 	KUNIT_CASE_PARAM(hole_keeps_its_state, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(hole_changes_its_state, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(allocation_keeps_the_state, gmt_all_gen_params),
-	KUNIT_CASE_PARAM(change_keeps_folios, gmt_all_gen_params),
-	KUNIT_CASE_PARAM(change_refuses_empty_range, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(change_keeps_folios, gmt_whole_gen_params),
+	KUNIT_CASE_PARAM(change_refuses_empty_range, gmt_whole_gen_params),
 	KUNIT_CASE_PARAM(hole_is_reclaimed_before_it_is_freed, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(prepare_failure_changes_nothing, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(freeze_failure_in_every_step, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(refused_hole_leaves_its_block_whole, gmt_mock_gen_params),
-	KUNIT_CASE_PARAM(signal_does_not_stop_a_step, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(signal_does_not_stop_a_step, gmt_whole_gen_params),
 	KUNIT_CASE_PARAM(signal_stops_between_blocks, gmt_mock_gen_params),
-	KUNIT_CASE_PARAM(signal_before_a_change_lets_one_block_pass, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(signal_before_a_change_lets_one_block_pass, gmt_whole_gen_params),
 	{}
 };
 

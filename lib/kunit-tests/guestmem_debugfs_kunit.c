@@ -211,12 +211,12 @@ static void directory_goes_with_its_file(struct kunit *test)
 }
 
 static struct kunit_case debugfs_cases[] = {
-	KUNIT_CASE_PARAM(pfns_lists_every_folio, gmt_all_gen_params),
-	KUNIT_CASE_PARAM(pfns_survives_a_hole, gmt_all_gen_params),
-	KUNIT_CASE_PARAM(layout_counts_folios_by_order, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(pfns_lists_every_folio, gmt_whole_gen_params),
+	KUNIT_CASE_PARAM(pfns_survives_a_hole, gmt_whole_gen_params),
+	KUNIT_CASE_PARAM(layout_counts_folios_by_order, gmt_whole_gen_params),
 	KUNIT_CASE_PARAM(layout_tells_the_state, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(states_lists_every_run, gmt_all_gen_params),
-	KUNIT_CASE_PARAM(directory_goes_with_its_file, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(directory_goes_with_its_file, gmt_whole_gen_params),
 	{}
 };
 

@@ -328,8 +328,8 @@ enum outcome model_reopen(struct model *m)
 
 	gmt_close(m->test);
 	gmt(m->test)->gi = gmt_open(allocator, allocator->pages, shared);
-	model_remove(m, (struct guestmem_range) { 0, GMT_PAGES });
-	bitmap_zero(m->shared, GMT_PAGES);
+	model_remove(m, (struct guestmem_range) { 0, GMT_FEW_PAGES });
+	bitmap_zero(m->shared, GMT_FEW_PAGES);
 	if (shared)
 		bitmap_set(m->shared, 0, allocator->pages);
 	model_expect(m, !IS_ERR(file(m)), "a file cannot be opened");
@@ -362,7 +362,7 @@ void model_end(struct model *m)
 
 void model_compare(struct model *m)
 {
-	model_expect(m, file(m)->mapping->nrpages == bitmap_weight(m->present, GMT_PAGES),
+	model_expect(m, file(m)->mapping->nrpages == bitmap_weight(m->present, GMT_FEW_PAGES),
 		     "more or less memory");
 	compare_page(m, model_random(m, nr_pages(m)));
 

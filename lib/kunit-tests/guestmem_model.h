@@ -41,9 +41,9 @@ struct model {
 	unsigned long step;
 	bool failed;
 
-	DECLARE_BITMAP(shared, GMT_PAGES);
-	DECLARE_BITMAP(present, GMT_PAGES);
-	u8 tags[GMT_PAGES];
+	DECLARE_BITMAP(shared, GMT_FEW_PAGES);
+	DECLARE_BITMAP(present, GMT_FEW_PAGES);
+	u8 tags[GMT_FEW_PAGES];
 	struct pin pins[MODEL_PINS];
 };
 

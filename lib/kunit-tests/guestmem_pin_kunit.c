@@ -437,7 +437,7 @@ static struct kunit_case pin_cases[] = {
 	KUNIT_CASE_PARAM(shared_does_not_wait_for_ever, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(signal_ends_the_wait, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(gives_way_and_misses_none, gmt_mock_gen_params),
-	KUNIT_CASE_PARAM(batch_is_no_pin, gmt_all_gen_params),
+	KUNIT_CASE_PARAM(batch_is_no_pin, gmt_whole_gen_params),
 	KUNIT_CASE(batch_of_another_cpu_is_no_pin),
 	KUNIT_CASE_PARAM(late_batch_is_no_pin, gmt_mock_gen_params),
 	{}

@@ -15,7 +15,10 @@
  * The allocators
  */
 
-/* name, selector, unit_log2, pages, then block, punch, map, folio order, charged, mock, pool */
+/*
+ * name, selector, unit_log2, pages, then block, punch, map, folio order, charged, mock,
+ * pool, whole
+ */
 static const struct gmt_allocator gmt_allocators[] = {
 	{ "page4k", 0, 0, 17, 0, 0, 0, 0, false, false },
 	{ "mock 0", MOCK_SELECTOR, PAGE_SHIFT + 0, 17, 0, 0, 0, 0, false, true },
@@ -26,18 +29,34 @@ static const struct gmt_allocator gmt_allocators[] = {
 	{ "mock 5 over 2 charged", MOCK_SELECTOR_CHARGED, PAGE_SHIFT + 5, 71,
 	  5, 2, 2, 2, true, true },
 	{ "sample", BIT_ULL(24), 0, 17, 0, 0, 0, 0, true, false, true },
+	{ "hugetlb 2M", BIT_ULL(3), 21, 3 * 512 + 3, 9, 9, 9, 9, true, false, true, true },
 };
 
 KUNIT_ARRAY_PARAM_DESC(gmt_array, gmt_allocators, name);
 
+/* Huge pages have to be there. */
+static bool gmt_has_pages(const struct gmt_allocator *allocator)
+{
+	struct guestmem_inode *gi = gmt_open(allocator, allocator->pages, false);
+
+	if (IS_ERR(gi))
+		return false;
+
+	mock_close(gi);
+	return true;
+}
+
 /* The mock is registered by each test, others when their module is loaded. */
 static bool gmt_available(const struct gmt_allocator *allocator)
 {
-	return allocator->mock || !allocator->selector ||
-	       guestmem_selectors() & allocator->selector;
+	if (allocator->mock || !allocator->selector)
+		return true;
+
+	return guestmem_selectors() & allocator->selector &&
+	       (!allocator->whole || gmt_has_pages(allocator));
 }
 
-const void *gmt_all_gen_params(struct kunit *test, const void *prev, char *desc)
+const void *gmt_whole_gen_params(struct kunit *test, const void *prev, char *desc)
 {
 	const struct gmt_allocator *allocator;
 
@@ -45,6 +64,18 @@ const void *gmt_all_gen_params(struct kunit *test, const void *prev, char *desc)
 		allocator = gmt_array_gen_params(test, prev, desc);
 		prev = allocator;
 	} while (allocator && !gmt_available(allocator));
+
+	return allocator;
+}
+
+const void *gmt_all_gen_params(struct kunit *test, const void *prev, char *desc)
+{
+	const struct gmt_allocator *allocator;
+
+	do {
+		allocator = gmt_whole_gen_params(test, prev, desc);
+		prev = allocator;
+	} while (allocator && allocator->whole);
 
 	return allocator;
 }
@@ -85,7 +116,7 @@ struct guestmem_inode *gmt_open(const struct gmt_allocator *allocator,
 		.unit_log2 = allocator->unit_log2,
 		.size = (loff_t)pages << PAGE_SHIFT,
 		.init_shared = shared,
-		.mappable = true,
+		.mappable = !allocator->whole,
 		.convertible = true,
 	};
 

@@ -25,6 +25,8 @@
  * @charged: folios are kept off the LRU.
  * @mock: it is the mock allocator.
  * @pool: its folios come from a pool, so to get one no page is allocated.
+ * @whole: what changes are whole blocks, and those of many pages: only
+ *	gmt_whole_gen_params() has it.
  */
 struct gmt_allocator {
 	const char *name;
@@ -38,13 +40,19 @@ struct gmt_allocator {
 	bool charged;
 	bool mock;
 	bool pool;
+	bool whole;
 };
 
-/* No allocator's file has more pages. */
-#define GMT_PAGES	128
+/* No allocator's file has more pages; and none where parts of blocks may change. */
+#define GMT_PAGES	2048
+#define GMT_FEW_PAGES	128
 
-/* Parameters: every allocator, or every kind of the mock. */
+/*
+ * Parameters: every allocator that a test may go through page by page, those of
+ * huge pages as well, or every kind of the mock.
+ */
 const void *gmt_all_gen_params(struct kunit *test, const void *prev, char *desc);
+const void *gmt_whole_gen_params(struct kunit *test, const void *prev, char *desc);
 const void *gmt_mock_gen_params(struct kunit *test, const void *prev, char *desc);
 
 /**
