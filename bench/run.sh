@@ -1,6 +1,6 @@
 #!/bin/bash
-# `make bench`: what a page and what a conversion cost in instructions, on our kernel and on the unmodified base
-# tree, whose configurations differ in guestmem and in nothing else.
+# `make bench`: what a page, a huge page and a conversion cost in instructions, on our kernel and on the unmodified
+# base tree, whose configurations differ in guestmem and in nothing else.
 #
 # QEMU counts: one tick of the machine's clock is one instruction, so figures are the same in every run. Each
 # kernel is booted twice, to see that they are. Results: a table, build/bench/results.json and, what conversions
@@ -18,7 +18,7 @@ out=$build/bench log=$build/log
 . "$harness/steps.sh"
 
 declare -A tree=([base]=$build/base [ours]=$build/linux)
-programs='clock page4k convert'
+programs='clock page4k convert populate'
 
 # MACHINE KERNEL: what a boot of each is to do.
 declare -A command=(
@@ -28,8 +28,12 @@ declare -A command=(
 	[convert ours]='clears=bytes program=convert way=in-place kvm.gmem_in_place_conversion=1'
 	[convert-words base]='clears=words program=convert way=two-files'
 	[convert-words ours]='clears=words program=convert way=in-place kvm.gmem_in_place_conversion=1'
+	[populate base]='clears=words program=populate way=memfd'
+	[populate ours]='clears=words program=populate way=guest_memfd'
 )
-declare -A flags=([page4k]=-erms [convert]=+erms [convert-words]=-erms)
+declare -A flags=([page4k]=-erms [convert]=+erms [convert-words]=-erms [populate]=-erms)
+declare -A memory=([populate]=4G)
+declare -A pools=([populate]='hugepagesz=2M hugepages=512 hugepagesz=1G hugepages=1')
 
 # Steps run where a failure does not end the script by itself: hence each «|| return».
 
@@ -60,7 +64,7 @@ build_programs() {
 	mkdir -p "$out"
 	for program in $programs; do
 		gcc -O2 -Wall -Wextra -Werror -static -isystem "$build/bench-ours/usr/include" -o "$out/$program" \
-			"$top/bench/guest/$program.c" "$top"/bench/guest/{bench,machine,state}.c || return
+			"$top/bench/guest/$program.c" "$top"/bench/guest/{bench,machine,probe,state}.c || return
 		files+=("bench/$program=$out/$program")
 	done
 	"$harness/initramfs.sh" "$out/guest.cpio.gz" "harness/bench.sh=$top/bench/plan.sh" "${files[@]}"
@@ -68,9 +72,9 @@ build_programs() {
 
 boot() { # MACHINE KERNEL RUN
 	"$harness/qemu.sh" --kernel "$build/bench-$2/arch/x86/boot/bzImage" --initrd "$out/guest.cpio.gz" \
-		--log "$out/$1.$2.$3.kernel.log" --results "$out/$1.$2.$3.log" --timeout 600 --memory 1G --smp 1 \
+		--log "$out/$1.$2.$3.kernel.log" --results "$out/$1.$2.$3.log" --timeout 1200 --memory "${memory[$1]:-1G}" --smp 1 \
 		--accel tcg,thread=single --cpu "max,-rdrand,-rdseed,-fsrm,${flags[$1]}" \
-		--append "plan=bench nokaslr norandmaps random.trust_cpu=off loglevel=4 ${command[$1 $2]}" \
+		--append "plan=bench nokaslr norandmaps random.trust_cpu=off loglevel=4 ${pools[$1]:-} ${command[$1 $2]}" \
 		-- -icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm
 }
 
@@ -90,7 +94,7 @@ for kernel in base ours; do
 	step "$log/bench-$kernel.log" "bench: build the kernel: $kernel" build_kernel $kernel
 done
 step "$log/bench-programs.log" 'bench: build the programs' build_programs
-for machine in page4k convert convert-words; do
+for machine in page4k populate convert convert-words; do
 	for kernel in base ours; do
 		step "$log/bench-boot.log" "bench: measure: $machine, $kernel" boot_twice $machine $kernel
 	done

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* A VM whose guest does one thing: write to each page of its memory, and halt. */
+/* A VM whose guest does one thing: write to its memory, once in so many bytes, and halt. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -16,11 +16,11 @@ struct machine machine;
 enum { CODE = 0x0000, PML4 = 0x1000, PDPT = 0x2000, OWN_SIZE = OWN_PAGES * PAGE };
 enum { OWN_SLOT, MEMORY_SLOT };
 
-/* Expects RDI = first address, RCX = pages. */
+/* Expects RDI = first address, RSI = how far apart, RCX = how many. */
 asm(".pushsection .rodata\n"
 	"touch_start:\n"
 	"1:	movb $1, (%rdi)\n"
-	"	add $4096, %rdi\n"
+	"	add %rsi, %rdi\n"
 	"	dec %rcx\n"
 	"	jnz 1b\n"
 	"	hlt\n"
@@ -57,15 +57,40 @@ static int open_kvm(void)
 	return kvm;
 }
 
-void machine_create(unsigned long type, uint64_t flags, size_t pages)
+static void create_vm(unsigned long type, size_t pages)
 {
-	struct kvm_create_guest_memfd args = { .size = pages * PAGE, .flags = flags };
-
 	state_begin();
 	machine.vm = do_ioctl(open_kvm(), KVM_CREATE_VM, (void *)type);
-	machine.file = do_ioctl(machine.vm, KVM_CREATE_GUEST_MEMFD, &args);
 	machine.vcpu = -1;
 	machine.pages = pages;
+}
+
+static void create_file(struct kvm_create_guest_memfd args)
+{
+	args.size = machine.pages * PAGE;
+	machine.file = do_ioctl(machine.vm, KVM_CREATE_GUEST_MEMFD, &args);
+}
+
+void machine_create(unsigned long type, uint64_t flags, size_t pages)
+{
+	create_vm(type, pages);
+	create_file((struct kvm_create_guest_memfd) { .flags = flags });
+}
+
+void machine_create_huge(uint64_t flags, unsigned int page_size_log2, size_t pages)
+{
+	create_vm(KVM_X86_SW_PROTECTED_VM, pages);
+	create_file((struct kvm_create_guest_memfd) {
+		.flags = flags,
+		.page_size_log2 = page_size_log2,
+	});
+}
+
+/* All memory is in @file, which the machine closes. */
+void machine_create_around(int file, size_t pages)
+{
+	create_vm(KVM_X86_SW_PROTECTED_VM, pages);
+	machine.file = file;
 }
 
 static size_t memory_size(void)
@@ -78,27 +103,42 @@ void machine_map_shared(int file)
 	machine.shared = map(memory_size(), PROT_READ | PROT_WRITE, MAP_SHARED, file);
 }
 
+/* Where addresses of huge pages agree with the guest's. */
+#define NOTHING_SHARED	((void *)(1UL << 40))
+
 /* Without a place for shared pages, there are to be none. */
 static void map_nothing_shared(void)
 {
-	machine.shared = map(memory_size(), PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+	machine.shared = mmap(NOTHING_SHARED, memory_size(), PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+			      MAP_FIXED_NOREPLACE, -1, 0);
+	if (machine.shared == MAP_FAILED)
+		die("mmap: %m");
+}
+
+static void set_memory(struct kvm_userspace_memory_region2 region)
+{
+	region.slot = MEMORY_SLOT;
+	region.guest_phys_addr = MEMORY_START;
+	region.memory_size = memory_size();
+	region.userspace_addr = (uintptr_t)machine.shared;
+	do_ioctl(machine.vm, KVM_SET_USER_MEMORY_REGION2, &region);
 }
 
 void machine_bind(void)
 {
-	struct kvm_userspace_memory_region2 region = {
-		.slot = MEMORY_SLOT,
-		.flags = KVM_MEM_GUEST_MEMFD,
-		.guest_phys_addr = MEMORY_START,
-		.memory_size = memory_size(),
-		.guest_memfd = machine.file,
-	};
-
 	if (!machine.shared)
 		map_nothing_shared();
-	region.userspace_addr = (uintptr_t)machine.shared;
-	do_ioctl(machine.vm, KVM_SET_USER_MEMORY_REGION2, &region);
+	set_memory((struct kvm_userspace_memory_region2) {
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.guest_memfd = machine.file,
+	});
+}
+
+/* No memory but what the host maps. */
+void machine_bind_shared(void)
+{
+	set_memory((struct kvm_userspace_memory_region2) {});
 }
 
 void machine_set_private(int private, size_t offset, size_t size)
@@ -192,13 +232,14 @@ void machine_add_vcpu(void)
 	set_system_registers();
 }
 
-void machine_touch_all(void)
+void machine_touch(size_t stride)
 {
 	struct kvm_regs regs = {
 		.rip = CODE,
 		.rflags = 2,
 		.rdi = MEMORY_START,
-		.rcx = machine.pages,
+		.rsi = stride,
+		.rcx = memory_size() / stride,
 	};
 
 	do_ioctl(machine.vcpu, KVM_SET_REGS, &regs);
@@ -206,6 +247,11 @@ void machine_touch_all(void)
 	if (kvm_run->exit_reason != KVM_EXIT_HLT)
 		die("the guest stopped for reason %u and should have halted",
 		    kvm_run->exit_reason);
+}
+
+void machine_touch_all(void)
+{
+	machine_touch(PAGE);
 }
 
 /* As a guest's read of each page would, but without the guest. */

@@ -25,36 +25,57 @@ static void read_file(const char *path, char *buffer, size_t size)
 	close(fd);
 }
 
+static char vmstat[32768];
+
+/* @key: between the newline before it and the space behind it. */
+static long vmstat_value(const char *key)
+{
+	const char *found = strstr(vmstat, key);
+
+	if (!found)
+		die("/proc/vmstat has no%s", key);
+	return atol(found + strlen(key));
+}
+
+static void read_vmstat(void)
+{
+	/* Folds what each CPU has counted for itself. */
+	read_file("/proc/sys/vm/stat_refresh", vmstat, sizeof(vmstat));
+	read_file("/proc/vmstat", vmstat, sizeof(vmstat));
+}
+
 static long file_pages(void)
 {
-	static const char key[] = "\nnr_file_pages ";
-	static char buffer[32768];
-	const char *found;
+	return vmstat_value("\nnr_file_pages ");
+}
 
-	/* Folds what each CPU has counted for itself. */
-	read_file("/proc/sys/vm/stat_refresh", buffer, sizeof(buffer));
-	read_file("/proc/vmstat", buffer, sizeof(buffer));
-	found = strstr(buffer, key);
-	if (!found)
-		die("/proc/vmstat has no nr_file_pages");
-	return atol(found + strlen(key));
+static long huge_pages(void)
+{
+	return vmstat_value("\nnr_hugetlb ");
 }
 
 static long file_pages_at_start;
 
 void state_begin(void)
 {
+	read_vmstat();
 	file_pages_at_start = file_pages();
 }
 
-static long guest_pages(const char *size)
+/* KVM's statistics of the machine. */
+static long kvm_stat(const char *name)
 {
 	char path[128], buffer[32];
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/pages_%s",
-		 getpid(), machine.vm, size);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s",
+		 getpid(), machine.vm, name);
 	read_file(path, buffer, sizeof(buffer));
 	return atol(buffer);
+}
+
+uint64_t state_guest_faults(void)
+{
+	return kvm_stat("pf_taken");
 }
 
 /* Bit 63 of an entry: there is a page, and it is mapped. */
@@ -85,10 +106,12 @@ static long host_faults(void)
 
 static void read_pages(struct state *state)
 {
+	read_vmstat();
 	state->file_pages = file_pages() - file_pages_at_start;
-	state->guest_4k = guest_pages("4k");
-	state->guest_2m = guest_pages("2m");
-	state->guest_1g = guest_pages("1g");
+	state->huge_pages = huge_pages();
+	state->guest_4k = kvm_stat("pages_4k");
+	state->guest_2m = kvm_stat("pages_2m");
+	state->guest_1g = kvm_stat("pages_1g");
 	state->host_pages = machine.shared ? host_pages() : 0;
 }
 
@@ -113,6 +136,7 @@ struct state state_change(struct state from, struct state to)
 {
 	return (struct state) {
 		.file_pages = to.file_pages - from.file_pages,
+		.huge_pages = to.huge_pages - from.huge_pages,
 		.guest_4k = to.guest_4k - from.guest_4k,
 		.guest_2m = to.guest_2m - from.guest_2m,
 		.guest_1g = to.guest_1g - from.guest_1g,
