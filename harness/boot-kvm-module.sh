@@ -1,5 +1,6 @@
 #!/bin/bash
-# Boot a kernel that has KVM as modules: load them, run guest_memfd's tests, unload them, twice.
+# Boot a kernel that has KVM as modules: load them, run guest_memfd's tests, unload them, twice. Then boot it with
+# pools of huge pages that are not optimised (HVO off), and run the tests of huge pages.
 # usage: boot-kvm-module.sh OUTDIR    (built with configs/kvm-module.config)
 set -euo pipefail
 
@@ -10,12 +11,24 @@ out=$(cd "$1" && pwd)
 # Results and logs stand beside the kernel, apart from those of make test.
 export BUILD=$out
 
-programs=(guest_memfd_test guestmem_test guestmem_module_test)
-"$harness/selftests.sh" "$top/build/linux" "$out" "$selftests" "${programs[@]}"
-printf '%s 120\n' "${programs[@]}" | "$harness/pack-tests.sh" "$out/guest.cpio.gz" "$out" "$selftests"
+# Lines «NAME SECONDS BOOT...»
+programs() {
+	printf '%s 120 kvm-module\n' guest_memfd_test guestmem_test guestmem_module_test
+	grep '^guestmem_hugetlb_' "$harness/selftests.list"
+}
 
+run() { # SUITE PLAN OPTION...
+	python3 -B "$harness/run.py" boot "$1" --plan "$2" --without kmemleak \
+		--kernel "$out/arch/x86/boot/bzImage" --initrd "$out/guest.cpio.gz" "${@:3}"
+}
+
+mapfile -t names < <(programs | cut -d' ' -f1)
+"$harness/selftests.sh" "$top/build/linux" "$out" "$selftests" "${names[@]}"
+programs | "$harness/pack-tests.sh" "$out/guest.cpio.gz" "$out" "$selftests"
+
+args='loglevel=7 oops=panic numa=fake=2'
 rm -f "$out/results.jsonl"
-python3 -B "$harness/run.py" boot 'KVM as a module' --plan kvm-module --without kmemleak \
-	--kernel "$out/arch/x86/boot/bzImage" --initrd "$out/guest.cpio.gz" \
-	--append 'loglevel=7 oops=panic numa=fake=2 hugepages=16'
+run 'KVM as a module' kvm-module --append "$args hugepages=16"
+run 'HugeTLB selftests, HVO off' hvo-off --memory 8G --timeout 1200 \
+	--append "$args hugetlb_free_vmemmap=off hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
 python3 -B "$harness/run.py" summary
