@@ -160,7 +160,8 @@ static void reference_refuses_split(struct kunit *test)
 	tag_all(test);
 	folio = gmt_get(test, 1);
 	folio_get(folio);
-	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 1, 2, &err_index), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 1, 2, &err_index),
+			-EAGAIN);
 	KUNIT_EXPECT_EQ(test, err_index, 1);
 	folio_put(folio);
 	layout_expect(test, false);

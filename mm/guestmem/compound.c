@@ -72,7 +72,7 @@ void guestmem_split_folio(struct folio *folio, unsigned int to)
 	if (to) {
 		prep_compound_page(&folio->page, to);
 	} else {
-		__ClearPageHead(&folio->page);
+		__folio_clear_head(folio);
 		INIT_LIST_HEAD(&folio->lru);
 	}
 }

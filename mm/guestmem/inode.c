@@ -315,6 +315,7 @@ static int guestmem_split_fresh(struct guestmem_inode *gi, struct guestmem_range
 static int guestmem_allocate_mixed_locked(struct guestmem_inode *gi, pgoff_t index)
 {
 	struct folio *folio;
+	pgoff_t end;
 	int err;
 
 	if (xa_load(&gi->mapping->i_pages, index))
@@ -325,13 +326,14 @@ static int guestmem_allocate_mixed_locked(struct guestmem_inode *gi, pgoff_t ind
 		return PTR_ERR(folio);
 
 	index = folio->index;
+	end = folio_next_index(folio);
 	folio_unlock(folio);
 	folio_put(folio);
 
 	err = guestmem_split_fresh(gi, guestmem_block_pages(gi, index));
 	if (err)
 		truncate_inode_pages_range(gi->mapping, (loff_t)index << PAGE_SHIFT,
-					   ((loff_t)(index + (1UL << gi->geo.block_order)) << PAGE_SHIFT) - 1);
+					   ((loff_t)end << PAGE_SHIFT) - 1);
 	return err;
 }
 
