@@ -52,7 +52,8 @@ void ghugetlb_blocks_left(struct ghugetlb_file *f, pgoff_t start, pgoff_t end);
 /* A piece is a HugeTLB page as well, so it needs a size that HugeTLB has. */
 static inline unsigned int ghugetlb_piece_order(struct hstate *h)
 {
-	if (huge_page_order(h) <= PMD_ORDER || !size_to_hstate(PMD_SIZE))
+	if (IS_ENABLED(CONFIG_GUESTMEM_SPLIT_WHOLE) || huge_page_order(h) <= PMD_ORDER ||
+	    !size_to_hstate(PMD_SIZE))
 		return 0;
 
 	return PMD_ORDER;
