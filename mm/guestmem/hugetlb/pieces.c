@@ -62,6 +62,7 @@ static LIST_HEAD(ghugetlb_split);
 /* The longest time between two looks whether all of a block is back. */
 #define GHUGETLB_HOME_DELAY	(8UL * HZ)
 
+#ifdef CONFIG_CGROUP_HUGETLB
 /* For hugetlb_cgroup_css_offline(). */
 void guestmem_hugetlb_reparent(struct hstate *h, struct hugetlb_cgroup *h_cg)
 {
@@ -73,6 +74,7 @@ void guestmem_hugetlb_reparent(struct hstate *h, struct hugetlb_cgroup *h_cg)
 		if (block->h == h)
 			hugetlb_cgroup_move_parent(hstate_index(h), h_cg, &block->saved);
 }
+#endif
 
 static struct ghugetlb_block *ghugetlb_find_block(struct ghugetlb_file *f, pgoff_t index)
 {
