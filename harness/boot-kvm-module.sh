@@ -15,8 +15,6 @@ export BUILD=$out
 programs() {
 	printf '%s 120 kvm-module\n' guest_memfd_test guestmem_test guestmem_module_test
 	grep '^guestmem_hugetlb_' "$harness/selftests.list"
-	# In full, see test.sh.
-	printf '%s 900 hugetlb-on\n' guestmem_convert_race_test
 }
 
 run() { # SUITE PLAN OPTION...

@@ -91,12 +91,10 @@ kvm_selftests() {
 	boot 'KVM selftests' selftests --append "$boot_args" --timeout 900
 }
 
-# What takes 100,000 conversions is cut down here, where one costs a thousand times what it should: all of them are made
-# on the kernel without debugging of `make matrix`.
 kvm_selftests_in_place() {
 	progress 'KVM selftests, converting in place: boot'
 	boot 'KVM selftests in place' in-place --mark ' in place' --timeout 2100 \
-		--append "$boot_args kvm.gmem_in_place_conversion=1 GUESTMEM_RACE_PERCENT=3"
+		--append "$boot_args kvm.gmem_in_place_conversion=1"
 }
 
 # Pools of both sizes, a page of 1G on each node.
