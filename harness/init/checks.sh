@@ -20,52 +20,50 @@ prepare_counting() {
 	echo 4 >/proc/sys/vm/drop_caches
 }
 
-# drop_caches drains every CPU's LRU batches; stat_refresh folds every CPU's counter deltas.
+# drop_caches drains every CPU's LRU batches; stat_refresh, when it is read, folds every CPU's counter deltas.
 drain() {
 	echo 3 >/proc/sys/vm/drop_caches
-	cat /proc/sys/vm/stat_refresh
+	read -r _ </proc/sys/vm/stat_refresh
 }
 
+# A debug kernel under emulation takes its time to start a process: one for the whole file.
 read_vmstat() {
-	local key value pins=0 memmap=0
-	while read -r key value; do
-		case $key in
+	awk -v keys="$vmstat_keys" '
+		BEGIN { split(keys, key); for (i in key) wanted[key[i]] = 1 }
+		$1 in wanted { print }
+		$1 == "nr_foll_pin_acquired" { pins += $2 }
+		$1 == "nr_foll_pin_released" { pins -= $2 }
 		# A pool that is made smaller and larger again has its struct pages from elsewhere.
-		nr_memmap_pages | nr_memmap_boot_pages) memmap=$((memmap + value)) ;;
-		nr_foll_pin_acquired) pins=$((pins + value)) ;;
-		nr_foll_pin_released) pins=$((pins - value)) ;;
-		*) case " $vmstat_keys " in *[[:space:]]"$key"[[:space:]]*) echo "$key $value" ;; esac ;;
-		esac
-	done </proc/vmstat
-	echo "pins_held $pins"
-	echo "memmap_pages $memmap"
+		$1 == "nr_memmap_pages" || $1 == "nr_memmap_boot_pages" { memmap += $2 }
+		END { print "pins_held", pins + 0; print "memmap_pages", memmap + 0 }' /proc/vmstat
 }
 
 # Where a test makes a pool smaller and larger again, its pages need not come back to the nodes they were on.
 read_pools() {
-	local dir pool nodes=/sys/devices/system/node/node*/hugepages/*
+	local dir pool value nodes=/sys/devices/system/node/node*/hugepages/*
 	[ -z "${pools_move:-}" ] || nodes=
 	for dir in /sys/kernel/mm/hugepages/* $nodes; do
 		for pool in nr free resv surplus; do
 			[ -f "$dir/${pool}_hugepages" ] || continue
-			echo "${dir#/sys/}/${pool}_hugepages $(cat "$dir/${pool}_hugepages")"
+			read -r value <"$dir/${pool}_hugepages"
+			echo "${dir#/sys/}/${pool}_hugepages $value"
 		done
 	done
 }
 
-count_dirs() {
+count_dirs() { # NAME DIR
 	local n=0 dir
-	for dir in "$1"/*/; do
+	for dir in "$2"/*/; do
 		[ -d "$dir" ] && n=$((n + 1))
 	done
-	echo "$n"
+	echo "$1 $n"
 }
 
 # A cgroup that is gone but still charged stays in the count of dying descendants.
 read_objects() {
 	local key value
-	echo "kvm_vms $(count_dirs /sys/kernel/debug/kvm)"
-	echo "guestmem_files $(count_dirs /sys/kernel/debug/guestmem)"
+	count_dirs kvm_vms /sys/kernel/debug/kvm
+	count_dirs guestmem_files /sys/kernel/debug/guestmem
 	while read -r key value; do
 		case $key in nr_descendants | nr_dying_descendants) echo "cgroup_$key $value" ;; esac
 	done </sys/fs/cgroup/cgroup.stat
@@ -78,6 +76,14 @@ counters() {
 	read_objects
 }
 
+show_changes() { # NAME BEFORE AFTER
+	local key value now
+	echo "$2" | while read -r key value; do
+		now=$(echo "$3" | awk -v key="$key" '$1 == key { print $2 }')
+		[ "$now" = "$value" ] || echo "@changed $1 $key $value ${now:-gone}"
+	done
+}
+
 # Teardown ends in RCU callbacks and workers: wait for the counters to come back. A leak never does.
 expect_counters() {
 	local name=$1 before=$2 after tries=0
@@ -86,10 +92,7 @@ expect_counters() {
 		[ $tries -lt 20 ] || break
 		sleep 0.5
 	done
-	echo "$before" | while read -r key value; do
-		now=$(echo "$after" | awk -v key="$key" '$1 == key { print $2 }')
-		[ "$now" = "$value" ] || echo "@changed $name $key $value ${now:-gone}"
-	done
+	[ "$after" = "$before" ] || show_changes "$name" "$before" "$after"
 	echo "@counters $name"
 }
 

@@ -4,19 +4,23 @@
 # batches per CPU and cached kernel stacks. Memory failure uncharges a page before it leaves its file, so memcg
 # goes on counting it as a page of a file: no more of those than pages were poisoned.
 charges() {
-	local group=$1 poisoned=$2 key value
-	grep -H . "$group"/hugetlb.*.current 2>/dev/null | grep -v ':0$'
-	while read -r key value; do
-		case $key in
-		file) [ "$value" -le "$poisoned" ] || echo "memory.stat:file:$value" ;;
-		unevictable | sec_pagetables) [ "$value" = 0 ] || echo "memory.stat:$key:$value" ;;
-		esac
-	done <"$group/memory.stat"
+	local group=$1 poisoned=$2 file value
+	for file in "$group"/hugetlb.*.current; do
+		read -r value <"$file"
+		[ "$value" = 0 ] || echo "${file##*/}:$value"
+	done
+	awk -v poisoned="$poisoned" '
+		$1 == "file" && $2 > poisoned { print "memory.stat:file:" $2 }
+		$1 ~ /^(unevictable|sec_pagetables)$/ && $2 { print "memory.stat:" $1 ":" $2 }' "$group/memory.stat"
 }
 
 # All pages that memory failure has ever dealt with: those that are in good health again are counted, too.
 poisoned_bytes() {
-	cat /sys/devices/system/node/node*/memory_failure/total | awk '{ n += $1 } END { print n * 4096 }'
+	local file value pages=0
+	for file in /sys/devices/system/node/node*/memory_failure/total; do
+		read -r value <"$file" && pages=$((pages + value))
+	done
+	echo $((pages * 4096))
 }
 
 expect_uncharged() {
@@ -27,7 +31,7 @@ expect_uncharged() {
 		sleep 0.5
 	done
 	[ -z "$left" ] || echo "$left" | while read -r line; do
-		echo "@changed $name cgroup_charge 0 ${line##*/}"
+		echo "@changed $name cgroup_charge 0 $line"
 	done
 }
 
@@ -45,6 +49,7 @@ run_plain() {
 	) || status=$?
 	echo
 	echo "@end $name $status $(($(cut -d. -f1 /proc/uptime) - start))"
+	return $status
 }
 
 # A thread that was just reaped may still be on its way out of its cgroup.
@@ -63,7 +68,8 @@ run_program() {
 	before=$(counters)
 	poisoned=$(poisoned_bytes)
 	mkdir $group
-	run_plain "$@"
+	# One that is killed when its time is over leaves the rest of its processes behind, and they their VMs.
+	run_plain "$@" || echo 1 >$group/cgroup.kill
 	expect_uncharged "$name" $group $(($(poisoned_bytes) - poisoned))
 	remove_group "$name" $group
 	expect_counters "$name" "$before"
