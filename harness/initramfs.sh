@@ -1,6 +1,6 @@
 #!/bin/sh
 # Pack a root file system for a test kernel: busybox, the scripts of harness/init, and what is named.
-# usage: initramfs.sh OUT.cpio.gz [GUEST-PATH=HOST-PATH]...
+# usage: initramfs.sh OUT.cpio[.gz] [GUEST-PATH=HOST-PATH]...    (a debug kernel takes ten seconds to unpack a .gz)
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +10,7 @@ die() {
 	exit 1
 }
 
-[ $# -ge 1 ] || die "usage: initramfs.sh OUT.cpio.gz [GUEST-PATH=HOST-PATH]..."
+[ $# -ge 1 ] || die "usage: initramfs.sh OUT.cpio[.gz] [GUEST-PATH=HOST-PATH]..."
 out=$1
 shift
 
@@ -32,12 +32,16 @@ for pair; do
 	[ -e "$host" ] || die "$host is missing; build it first"
 	mkdir -p "$(dirname "$guest")"
 	cp -RL "$host" "$guest"
-	# Debug information is most of a static test program, and nothing in the guest reads it.
+	# Symbols are half of a static test program, and nothing in the guest reads them.
 	case $(head -c 4 "$host" 2>/dev/null | tr -d '\0') in
-	*ELF) case $host in *.ko) ;; *) strip --strip-debug "$guest" ;; esac ;;
+	*ELF) case $host in *.ko) ;; *) strip "$guest" ;; esac ;;
 	esac
 done
 
+case $out in
+*.gz) pack='gzip -1' ;;
+*) pack=cat ;;
+esac
 mkdir -p "$(dirname "$out")"
-(cd "$root" && find . -print | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) | gzip -1 >"$out.tmp"
+(cd "$root" && find . -print | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) | $pack >"$out.tmp"
 mv "$out.tmp" "$out"

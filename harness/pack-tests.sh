@@ -1,9 +1,9 @@
 #!/bin/bash
 # Pack a root file system with a kernel's modules and with test programs.
-# usage: pack-tests.sh OUT.cpio.gz KERNEL-BUILD SELFTESTS    (standard input: lines «NAME SECONDS BOOT...»)
+# usage: pack-tests.sh OUT.cpio KERNEL-BUILD SELFTESTS    (standard input: lines «NAME SECONDS BOOT...»)
 set -euo pipefail
 
-[ $# -eq 3 ] || { echo "usage: pack-tests.sh OUT.cpio.gz KERNEL-BUILD SELFTESTS" >&2; exit 2; }
+[ $# -eq 3 ] || { echo "usage: pack-tests.sh OUT.cpio KERNEL-BUILD SELFTESTS" >&2; exit 2; }
 list=$1.list
 files=("tests/list=$list")
 while read -r name seconds boots; do
