@@ -45,6 +45,8 @@ class Guards(unittest.TestCase):
     def test_outcomes(self):
         for want, lines in (("passes", console("    ok 1 case")),
                             ("fails", console("    not ok 1 case")),
+                            ("fails", console("        # case: EXPECTATION FAILED at a.c:1", "    ok 1 case")),
+                            (None, console("    # other_case: EXPECTATION FAILED at a.c:1")),
                             ("skips", console("    ok 1 case # SKIP why")),
                             (None, console("    ok 1 case_two")),
                             (None, console("        not ok 1 case")),
