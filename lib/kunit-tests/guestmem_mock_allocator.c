@@ -506,6 +506,15 @@ static void mock_pieces_commit(struct guestmem_change *c)
 		mock_punch(c);
 }
 
+static void mock_pieces_truncate(struct guestmem_inode *gi)
+{
+	pgoff_t size = i_size_read(gi->mapping->host) >> PAGE_SHIFT;
+	const struct guestmem_range all = { 0, round_up(size, 1UL << gi->geo.block_order) };
+
+	guestmem_pieces_gather(gi, all, &mock_pieces_ops);
+	mock_truncate(gi);
+}
+
 static void mock_pieces_cancel(struct guestmem_change *c)
 {
 	mock_phase(c, "cancel", c->step.start, c->step.end);
@@ -564,7 +573,7 @@ static const struct guestmem_allocator_operations mock_pieces_allocator = {
 	.change_freeze	= mock_pieces_freeze,
 	.change_commit	= mock_pieces_commit,
 	.change_cancel	= mock_pieces_cancel,
-	.truncate	= mock_truncate,
+	.truncate	= mock_pieces_truncate,
 	.error_folio	= mock_error_folio,
 };
 

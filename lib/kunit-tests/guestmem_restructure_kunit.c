@@ -6,6 +6,8 @@
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
 #include <linux/random.h>
+#include <linux/seq_file.h>
+#include <linux/string.h>
 
 #include "guestmem_layout.h"
 
@@ -89,6 +91,30 @@ static void leaves_unfilled_what_is_all_unfilled(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, folio_test_uptodate(folio));
 	folio_unlock(folio);
 	folio_put(folio);
+}
+
+static void expect_shown(struct kunit *test, const char *want)
+{
+	struct seq_file m = { .size = PAGE_SIZE };
+
+	m.buf = kunit_kzalloc(test, m.size, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, m.buf);
+	guestmem_show(gmt(test)->gi, &m);
+	KUNIT_EXPECT_NOT_NULL_MSG(test, strstr(m.buf, want), "%s is not in:\n%s", want, m.buf);
+}
+
+/* Two blocks and a bit, of eight pieces of four pages. */
+static void layout_is_shown(struct kunit *test)
+{
+	if (gmt(test)->allocator->block_order != 5)
+		return;
+
+	expect_shown(test, "guestmem-layout:\t3.\n");
+	layout_allocate(test, 0);
+	layout_allocate(test, 2 * layout_block(test));
+	expect_shown(test, "guestmem-layout:\t1# 1. 1#\n");
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	expect_shown(test, "guestmem-layout:\t1= 1: 6= 1. 1#\n");
 }
 
 /*
@@ -216,6 +242,13 @@ static void reference_to_neighbour_puts_merge_off(struct kunit *test)
 	layout_expect(test, false);
 }
 
+static unsigned int whole_freed;
+
+static void count_freed(struct guestmem_inode *gi, struct folio *folio)
+{
+	whole_freed += folio_order(folio) == gi->geo.block_order;
+}
+
 static void poisoned_page_is_not_merged(struct kunit *test)
 {
 	struct folio *folio;
@@ -228,6 +261,27 @@ static void poisoned_page_is_not_merged(struct kunit *test)
 	layout_expect(test, true);
 	KUNIT_EXPECT_EQ(test, folio_order(gmt_get(test, 1)), 0);
 	folio_clear_hwpoison(folio);
+}
+
+/* A block goes whole with its file, unless a page of it is in use. */
+static void goes_whole_or_in_pieces(struct kunit *test)
+{
+	pgoff_t block = layout_block(test);
+	struct folio *folio;
+
+	tag_all(test);
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	layout_change(test, GUESTMEM_SHARED, block + 1, block + 2);
+	layout_write(test, 1, 2);
+	folio = gmt_get(test, 1);
+	folio_get(folio);
+	mock.on_free = count_freed;
+	whole_freed = 0;
+	gmt_close(test);
+	mock.on_free = NULL;
+	KUNIT_EXPECT_EQ(test, whole_freed, 2);
+	KUNIT_EXPECT_EQ(test, *(u8 *)folio_address(folio), 2);
+	folio_put(folio);
 }
 
 /*
@@ -301,6 +355,8 @@ static struct kunit_case restructure_cases[] = {
 	KUNIT_CASE_PARAM(merges_in_part, layout_small_gen_params),
 	KUNIT_CASE_PARAM(clears_what_was_never_filled, layout_gen_params),
 	KUNIT_CASE_PARAM(leaves_unfilled_what_is_all_unfilled, layout_gen_params),
+	KUNIT_CASE_PARAM(layout_is_shown, layout_mock_gen_params),
+	KUNIT_CASE_PARAM(goes_whole_or_in_pieces, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(allocates_in_pieces, layout_gen_params),
 	KUNIT_CASE_PARAM(fallocates_in_pieces, layout_gen_params),
 	KUNIT_CASE_PARAM(file_that_begins_shared, layout_small_gen_params),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A guest with private memory from a guest_memfd, and what the kernel says
- * about it; and memory that becomes shared and private again where it is.
+ * about it; and memory that becomes shared and private again where it is, all in
+ * one piece or in as many as it takes.
  * Every figure that is printed is asked for, none is known before.
  */
 #include "guestmem_util.h"
@@ -437,6 +438,62 @@ static void show_conversion(const struct demo *demo)
 	show_to_private(demo, size, size);
 }
 
+/*
+ * Splitting: one page of a huge page
+ */
+
+/* Pages of memory that hold struct pages, of the whole machine. */
+static u64 read_memmap(void)
+{
+	char key[64];
+	u64 value, found = 0;
+	FILE *f;
+
+	f = fopen("/proc/vmstat", "r");
+	if (!f)
+		return 0;
+	while (fscanf(f, "%63s %lu", key, &value) == 2)
+		if (!strcmp(key, "nr_memmap_pages"))
+			found = value;
+	fclose(f);
+	return found;
+}
+
+static void show_pieces(const struct demo *demo, const struct mappings *none, u64 memmap)
+{
+	struct mappings now = read_mappings(demo->vm);
+	char layout[64];
+
+	if (read_fdinfo(demo->fd, "guestmem-layout", layout, sizeof(layout)))
+		row("layout", "%s", layout);
+	show_folios(demo->fd);
+	row("pages of struct pages", "%+ld", (long)(read_memmap() - memmap));
+	show_mappings("guest maps", &now, none);
+}
+
+static void show_page(const struct demo *demo)
+{
+	const u64 used = demo->allocator.used, page = getpagesize();
+	struct mappings none = read_mappings(demo->vm);
+	u64 memmap = read_memmap();
+
+	title("A file the host maps, of huge pages (# whole, = 2M piece, : single pages)");
+	show_guest_checksum(run_guest(demo, 0, used, BY_GUEST), used, BY_GUEST);
+	show_pieces(demo, &none, memmap);
+
+	title("One page of 4 KiB is made shared, and the guest looks at all it wrote");
+	set_attributes(demo, used / 2, page, 0);
+	show_host_reads("host reads the page", demo->mem + used / 2, true);
+	show_host_reads("host reads the next", demo->mem + used / 2 + page, false);
+	show_guest_checksum(run_guest(demo, 0, used, 0), used, BY_GUEST);
+	show_pieces(demo, &none, memmap);
+
+	title("It is made private again, and the guest looks once more");
+	set_attributes(demo, used / 2, page, KVM_MEMORY_ATTRIBUTE_PRIVATE);
+	show_guest_checksum(run_guest(demo, 0, used, 0), used, BY_GUEST);
+	show_pieces(demo, &none, memmap);
+}
+
 static void demonstrate(const struct allocator *allocator, void (*show)(const struct demo *demo))
 {
 	struct demo demo = create_demo(allocator);
@@ -453,7 +510,7 @@ static void demonstrate_conversion(struct allocator allocator)
 	}
 
 	allocator.flags |= GUEST_MEMFD_FLAG_MMAP;
-	demonstrate(&allocator, show_conversion);
+	demonstrate(&allocator, allocator.page_size_log2 ? show_page : show_conversion);
 }
 
 static const struct allocator *find_allocator(const char *name)
@@ -499,9 +556,7 @@ int main(int argc, char *argv[])
 
 	allocator.used = min(allocator.size, allocator.used);
 	demonstrate(&allocator, show_private_memory);
-	/* Only single pages can be shared with the host so far. */
-	if (!allocator.flags)
-		demonstrate_conversion(allocator);
+	demonstrate_conversion(allocator);
 	printf("\n");
 	return all_went_well ? KSFT_PASS : KSFT_FAIL;
 }
