@@ -13,8 +13,8 @@ linux=$build/linux out=$build/demo log=$build/log
 allocator=${ALLOCATOR:-hugetlb-1g}
 case $allocator in
 page4k) memory=2G pool='' ;;
-hugetlb-2m) memory=2G pool='hugepagesz=2M hugepages=16' ;;
-hugetlb-1g) memory=4G pool='hugepagesz=1G hugepages=1' ;;
+hugetlb-2m) memory=2G pool='hugetlb_free_vmemmap=on hugepagesz=2M hugepages=16' ;;
+hugetlb-1g) memory=4G pool='hugetlb_free_vmemmap=on hugepagesz=1G hugepages=1' ;;
 *)
 	echo "demo: ALLOCATOR is page4k, hugetlb-2m or hugetlb-1g, not '$allocator'" >&2
 	exit 2
