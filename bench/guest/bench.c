@@ -8,8 +8,6 @@
 
 #include "bench.h"
 
-enum { ROUNDS = 3 };
-
 void die(const char *format, ...)
 {
 	va_list args;

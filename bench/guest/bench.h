@@ -15,6 +15,9 @@
 /* In one machine; 1 GiB. */
 enum { MOST_PAGES = 262144 };
 
+/* That are reported, after one that warms up. */
+enum { ROUNDS = 3 };
+
 __attribute__((format(printf, 1, 2), noreturn)) void die(const char *format, ...);
 
 /*
@@ -50,6 +53,17 @@ struct state state_change(struct state from, struct state to);
 /* Stage-2 faults that KVM has served so far. */
 uint64_t state_guest_faults(void);
 
+/* Pages that hold what the kernel has to know of others. */
+struct overhead {
+	long vmemmap_pages;
+	long slab_pages;	/* that can be reclaimed: nodes of page caches */
+};
+
+struct overhead state_overhead(void);
+
+/* Give back the memory of nodes that nobody uses. */
+void state_shrink_nodes(void);
+
 /* machine.c: one VM and its memory. */
 enum { MEMORY_START = 1 << 30 };
 
@@ -72,6 +86,7 @@ void machine_create_huge(uint64_t flags, unsigned int page_size_log2, size_t pag
 void machine_create_around(int file, size_t pages);
 void machine_destroy(void);
 void machine_map_shared(int file);
+void machine_map_shared_aligned(int file);
 void machine_bind(void);
 void machine_bind_shared(void);
 void machine_set_private(int private, size_t offset, size_t size);

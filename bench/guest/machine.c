@@ -104,16 +104,25 @@ void machine_map_shared(int file)
 }
 
 /* Where addresses of huge pages agree with the guest's. */
-#define NOTHING_SHARED	((void *)(1UL << 40))
+#define ALIGNED_PLACE	((void *)(1UL << 40))
+
+static void map_aligned(int flags, int fd)
+{
+	machine.shared = mmap(ALIGNED_PLACE, memory_size(), PROT_READ | PROT_WRITE,
+			      flags | MAP_FIXED_NOREPLACE, fd, 0);
+	if (machine.shared == MAP_FAILED)
+		die("mmap: %m");
+}
+
+void machine_map_shared_aligned(int file)
+{
+	map_aligned(MAP_SHARED, file);
+}
 
 /* Without a place for shared pages, there are to be none. */
 static void map_nothing_shared(void)
 {
-	machine.shared = mmap(NOTHING_SHARED, memory_size(), PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-			      MAP_FIXED_NOREPLACE, -1, 0);
-	if (machine.shared == MAP_FAILED)
-		die("mmap: %m");
+	map_aligned(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 }
 
 static void set_memory(struct kvm_userspace_memory_region2 region)

@@ -54,6 +54,25 @@ static long huge_pages(void)
 	return vmstat_value("\nnr_hugetlb ");
 }
 
+struct overhead state_overhead(void)
+{
+	read_vmstat();
+	return (struct overhead) {
+		.vmemmap_pages = vmstat_value("\nnr_memmap_pages ") +
+				 vmstat_value("\nnr_memmap_boot_pages "),
+		.slab_pages = vmstat_value("\nnr_slab_reclaimable "),
+	};
+}
+
+void state_shrink_nodes(void)
+{
+	int fd = open("/sys/kernel/slab/radix_tree_node/shrink", O_WRONLY);
+
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		die("/sys/kernel/slab/radix_tree_node/shrink: %m");
+	close(fd);
+}
+
 static long file_pages_at_start;
 
 void state_begin(void)
