@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare what the benchmark's programs said on two kernels.
 
-  report.py DIR    reads DIR/MACHINE.{base,ours,whole}.{1,2}.log, writes DIR/results.json and DIR/convert.svg,
+  report.py DIR    reads DIR/MACHINE.{base,ours,whole}.{1,2}.log, writes DIR/results.json and DIR/*.svg,
                    prints the table
 
 The programs say, in lines of their own:
@@ -223,7 +223,7 @@ def main():
     with open(target, 'w') as out:
         json.dump(results, out, indent=2)
         out.write('\n')
-    plot.write(results, os.path.join(directory, 'convert.svg'))
+    plot.write(results, directory)
     print_table(results)
     wrong = list(complaints(results))
     for complaint in wrong:
