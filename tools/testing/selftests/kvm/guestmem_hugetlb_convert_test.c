@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Converting huge pages of a guest_memfd in place: whole blocks of a file that the
- * host never maps change, with their contents; what would have to be split does
- * not, and the caller is told where.
+ * Converting huge pages of a guest_memfd in place, of a file that the host never
+ * maps: pages change with their contents, and no folio is split for them; but no
+ * more is mapped at once than what has one state.
  */
+#include "guestmem_convert.h"
 #include "guestmem_hugetlb.h"
 #include "kvm_test_harness.h"
 
@@ -39,39 +40,25 @@ FIXTURE_TEARDOWN(guestmem_hugetlb_convert)
 	free_huge_bed(&self->bed);
 }
 
-static int try_convert(int fd, u64 offset, u64 size, bool private, u64 *error_offset)
+static u64 block_pages(const struct huge_bed *bed)
 {
-	struct kvm_memory_attributes2 attrs = {
-		.offset = offset,
-		.size = size,
-		.attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
-		.error_offset = -1,
-	};
-	int ret = ioctl(fd, KVM_SET_MEMORY_ATTRIBUTES2, &attrs);
-
-	*error_offset = attrs.error_offset;
-	return ret;
+	return bed->unit / SZ_4K;
 }
 
-static void convert(int fd, u64 offset, u64 size, bool private)
+/* All is private but for [start, end). */
+static void expect_shared_run(int fd, u64 start, u64 end, u64 nr_pages, const char *when)
 {
-	u64 error_offset;
-	int ret = try_convert(fd, offset, size, private, &error_offset);
+	char want[128] = {}, got[SZ_4K];
+	int len = 0;
 
-	TEST_ASSERT(!ret && error_offset == -1,
-		    "0x%lx bytes from 0x%lx to %s: errno %d, error_offset 0x%lx", size,
-		    offset, private ? "private" : "shared", errno, error_offset);
-}
+	if (start)
+		len = sprintf(want, "0 %lu private\n", start);
+	len += sprintf(want + len, "%lu %lu shared\n", start, end);
+	if (end < nr_pages)
+		sprintf(want + len, "%lu %lu private\n", end, nr_pages);
 
-/* What has to be split is named by its start: the first page that would change. */
-static void expect_no_split(int fd, u64 offset, u64 size, bool private, u64 want)
-{
-	u64 error_offset;
-
-	expect_failure(try_convert(fd, offset, size, private, &error_offset), EOPNOTSUPP,
-		       "a change that would split a block");
-	TEST_ASSERT(error_offset == want, "error_offset is 0x%lx, expected 0x%lx",
-		    error_offset, want);
+	read_debugfs(fd, "states", got, sizeof(got));
+	TEST_ASSERT(!strcmp(got, want), "%s: states are\n%sexpected\n%s", when, got, want);
 }
 
 static void expect_state(int fd, const char *want)
@@ -95,18 +82,19 @@ static void guest_finds_all(struct huge_bed *bed, u64 seed)
 TEST_F_TIMEOUT(guestmem_hugetlb_convert, whole_blocks_keep_their_contents, 240)
 {
 	struct huge_bed *bed = &self->bed;
+	u64 nr = block_pages(bed);
 
 	guest_fills_all(bed, 1);
-	convert(bed->fd, 0, bed->unit, false);
+	make_shared(bed->fd, 0, nr);
 	expect_state(bed->fd, "mixed");
 	guest_finds_all(bed, 1);
 
-	convert(bed->fd, 0, bed->size, false);
+	make_shared(bed->fd, 0, 2 * nr);
 	guest_finds_all(bed, 1);
 	guest_fills_all(bed, 2);
-	convert(bed->fd, bed->unit, bed->unit, true);
+	make_private(bed->fd, nr, nr);
 	guest_finds_all(bed, 2);
-	convert(bed->fd, 0, bed->size, true);
+	make_private(bed->fd, 0, 2 * nr);
 	expect_state(bed->fd, "private");
 	guest_finds_all(bed, 2);
 }
@@ -114,13 +102,19 @@ TEST_F_TIMEOUT(guestmem_hugetlb_convert, whole_blocks_keep_their_contents, 240)
 TEST_F_TIMEOUT(guestmem_hugetlb_convert, absent_blocks_change_too, 240)
 {
 	struct huge_bed *bed = &self->bed;
+	u64 nr = block_pages(bed);
 
-	convert(bed->fd, bed->unit, bed->unit, false);
+	make_shared(bed->fd, nr, nr);
 	expect_state(bed->fd, "mixed");
 	expect_pages(bed->fd, 0, "after converting a hole");
 	guest_finds_all(bed, 0);
-	convert(bed->fd, bed->unit, bed->unit, true);
+	make_private(bed->fd, nr, nr);
 	expect_state(bed->fd, "private");
+}
+
+static u64 large_mappings(struct huge_bed *bed)
+{
+	return vm_get_stat(bed->vm, pages_2m) + vm_get_stat(bed->vm, pages_1g);
 }
 
 TEST_F_TIMEOUT(guestmem_hugetlb_convert, shared_blocks_are_mapped_whole, 240)
@@ -129,93 +123,109 @@ TEST_F_TIMEOUT(guestmem_hugetlb_convert, shared_blocks_are_mapped_whole, 240)
 	u64 large;
 
 	guest_fills_all(bed, 3);
-	large = vm_get_stat(bed->vm, pages_2m) + vm_get_stat(bed->vm, pages_1g);
-	convert(bed->fd, 0, bed->unit, false);
-	TEST_ASSERT_EQ(vm_get_stat(bed->vm, pages_2m) + vm_get_stat(bed->vm, pages_1g),
-		       large - 1);
+	large = large_mappings(bed);
+	make_shared(bed->fd, 0, block_pages(bed));
+	TEST_ASSERT_EQ(large_mappings(bed), large - 1);
 	guest_finds_all(bed, 3);
-	TEST_ASSERT_EQ(vm_get_stat(bed->vm, pages_2m) + vm_get_stat(bed->vm, pages_1g),
-		       large);
+	TEST_ASSERT_EQ(large_mappings(bed), large);
 }
 
-TEST_F_TIMEOUT(guestmem_hugetlb_convert, part_of_a_block_is_refused, 240)
+/* At either end, in the middle, across a border of blocks. */
+TEST_F_TIMEOUT(guestmem_hugetlb_convert, parts_of_blocks_change, 240)
 {
 	struct huge_bed *bed = &self->bed;
-	u64 unit = bed->unit;
+	u64 nr = block_pages(bed);
+	const u64 runs[][2] = {
+		{ 0, 1 },
+		{ 1, 2 },
+		{ 0, nr - 1 },
+		{ nr - 1, 2 * nr },
+		{ nr / 2, nr + 1 },
+		{ 2 * nr - 1, 2 * nr },
+	};
+	int i;
 
 	guest_fills_all(bed, 4);
-	expect_no_split(bed->fd, 0, SZ_4K, false, 0);
-	expect_no_split(bed->fd, SZ_4K, SZ_4K, false, SZ_4K);
-	expect_no_split(bed->fd, 0, unit - SZ_4K, false, 0);
-	expect_no_split(bed->fd, unit - SZ_4K, SZ_4K + unit, false, unit - SZ_4K);
-	expect_no_split(bed->fd, 0, unit + SZ_4K, false, 0);
-	expect_state(bed->fd, "private");
+	for (i = 0; i < ARRAY_SIZE(runs); i++) {
+		make_shared(bed->fd, runs[i][0], runs[i][1] - runs[i][0]);
+		expect_shared_run(bed->fd, runs[i][0], runs[i][1], 2 * nr, "to shared");
+		guest_finds_all(bed, 4);
+		expect_folios(bed->fd, variant->log2 - 12, 2);
+		make_private(bed->fd, 0, 2 * nr);
+		expect_state(bed->fd, "private");
+	}
 	guest_finds_all(bed, 4);
+}
+
+/*
+ * Around a shared page, what is mapped at once shrinks; nothing outside the block does.
+ * The words lie so that each is mapped by an entry of its own.
+ */
+TEST_F_TIMEOUT(guestmem_hugetlb_convert, what_has_one_state_is_mapped_at_once, 240)
+{
+	struct huge_bed *bed = &self->bed;
+	u64 small, large;
+
+	guest_fills_all(bed, 5);
+	small = vm_get_stat(bed->vm, pages_4k);
+	large = large_mappings(bed);
+	make_shared(bed->fd, 0, 1);
+	TEST_ASSERT_EQ(large_mappings(bed), large - 1);
+
+	guest_finds_all(bed, 5);
+	if (bed->unit == SZ_1G) {
+		TEST_ASSERT_EQ(large_mappings(bed), large - 1 + 511);
+		TEST_ASSERT_EQ(vm_get_stat(bed->vm, pages_4k), small + 1);
+	} else {
+		TEST_ASSERT_EQ(large_mappings(bed), large - 1);
+		TEST_ASSERT_EQ(vm_get_stat(bed->vm, pages_4k), small + 512);
+	}
 }
 
 TEST_F_TIMEOUT(guestmem_hugetlb_convert, what_changes_nothing_succeeds, 240)
 {
 	struct huge_bed *bed = &self->bed;
-	u64 unit = bed->unit;
+	u64 nr = block_pages(bed);
 
-	convert(bed->fd, SZ_4K, SZ_4K, true);
-	convert(bed->fd, unit - SZ_4K, 2 * SZ_4K, true);
-	convert(bed->fd, 0, unit, false);
-	convert(bed->fd, 0, SZ_4K, false);
-	convert(bed->fd, SZ_4K, unit - SZ_4K, false);
-	expect_state(bed->fd, "mixed");
+	make_private(bed->fd, 1, 1);
+	make_private(bed->fd, nr - 1, 2);
+	expect_state(bed->fd, "private");
+	make_shared(bed->fd, 0, nr);
+	make_shared(bed->fd, 0, 1);
+	make_shared(bed->fd, 1, nr - 1);
+	expect_shared_run(bed->fd, 0, nr, 2 * nr, "after what changes nothing");
 }
 
-/* Of an odd range only what changes counts. */
 TEST_F_TIMEOUT(guestmem_hugetlb_convert, ends_that_have_the_state_do_not_count, 240)
 {
 	struct huge_bed *bed = &self->bed;
-	u64 unit = bed->unit;
+	u64 nr = block_pages(bed);
 
-	convert(bed->fd, 0, unit, false);
-	convert(bed->fd, unit - SZ_4K, unit + SZ_4K, false);
-	expect_state(bed->fd, "mixed");
-	expect_no_split(bed->fd, 0, unit + SZ_4K, true, 0);
-	convert(bed->fd, 0, unit, true);
-	convert(bed->fd, SZ_4K, 2 * unit - SZ_4K, true);
-	expect_state(bed->fd, "private");
+	make_shared(bed->fd, 0, nr);
+	make_shared(bed->fd, nr - 1, 2);
+	expect_shared_run(bed->fd, 0, nr + 1, 2 * nr, "one page more");
+	make_private(bed->fd, nr, nr);
+	expect_shared_run(bed->fd, 0, nr, 2 * nr, "one page less");
+	make_private(bed->fd, 1, 2 * nr - 1);
+	expect_shared_run(bed->fd, 0, 1, 2 * nr, "all but one page less");
 }
 
-/* The last block reaches beyond the end, and is whole all the same. */
+/* The last block reaches beyond the end, and what is there has the state of the rest. */
 TEST_F_TIMEOUT(guestmem_hugetlb_convert, odd_end_is_a_whole_block, 240)
 {
 	struct huge_bed *bed = &self->bed;
-	u64 size = bed->unit + SZ_64K;
+	u64 nr = block_pages(bed);
 	int fd;
 
 	kvm_close(bed->fd);
 	bed->fd = -1;
-	fd = create_huge_file(bed->vm, size, 0, variant->log2);
+	fd = create_huge_file(bed->vm, bed->unit + SZ_64K, 0, variant->log2);
 	allocate_blocks(fd, bed->unit, 0, 1);
-	convert(fd, bed->unit, SZ_64K, false);
-	expect_no_split(fd, bed->unit, SZ_4K, true, bed->unit);
-	convert(fd, 0, size, false);
-	expect_state(fd, "mixed");
-	convert(fd, 0, size, true);
-	expect_state(fd, "private");
-	kvm_close(fd);
-}
-
-/* The host would map what is shared, which takes pages in pieces. */
-TEST_F_TIMEOUT(guestmem_hugetlb_convert, mappable_file_stays_private, 240)
-{
-	struct huge_bed *bed = &self->bed;
-	u64 unit = bed->unit;
-	int fd;
-
-	kvm_close(bed->fd);
-	bed->fd = -1;
-	fd = create_huge_file(bed->vm, 2 * unit, GUEST_MEMFD_FLAG_MMAP, variant->log2);
-	expect_no_split(fd, 0, unit, false, 0);
-	expect_no_split(fd, unit, unit, false, unit);
-	convert(fd, 0, 2 * unit, true);
-	allocate_blocks(fd, unit, 0, 2);
-	expect_no_split(fd, 0, 2 * unit, false, 0);
+	make_shared(fd, nr, 16);
+	expect_shared_run(fd, nr, nr + 16, nr + 16, "all there is of the last block");
+	make_private(fd, nr, 1);
+	expect_shared_run(fd, nr + 1, nr + 16, nr + 16, "all but its first page");
+	make_private(fd, 0, nr + 16);
 	expect_state(fd, "private");
 	kvm_close(fd);
 }
@@ -223,21 +233,21 @@ TEST_F_TIMEOUT(guestmem_hugetlb_convert, mappable_file_stays_private, 240)
 TEST_F_TIMEOUT(guestmem_hugetlb_convert, holes_keep_their_state, 240)
 {
 	struct huge_bed *bed = &self->bed;
+	u64 nr = block_pages(bed);
 
-	guest_fills_all(bed, 5);
-	convert(bed->fd, 0, bed->unit, false);
+	guest_fills_all(bed, 6);
+	make_shared(bed->fd, 1, nr - 1);
 	punch_blocks(bed->fd, bed->unit, 0, 2);
-	expect_state(bed->fd, "mixed");
+	expect_shared_run(bed->fd, 1, nr, 2 * nr, "after a hole");
 	guest_finds_all(bed, 0);
-	convert(bed->fd, 0, bed->unit, true);
+	make_private(bed->fd, 0, nr);
 	expect_state(bed->fd, "private");
 }
 
 int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_GUEST_MEMFD_FLAGS) & GUEST_MEMFD_FLAG_HUGETLB);
-	TEST_REQUIRE(converts_in_place());
-	TEST_REQUIRE(vm_type_available(KVM_X86_SW_PROTECTED_VM));
+	require_convert();
 
 	return test_harness_run(argc, argv);
 }

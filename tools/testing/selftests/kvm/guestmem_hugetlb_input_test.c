@@ -141,15 +141,22 @@ TEST_F(guestmem_hugetlb_create, bad_sizes_are_refused)
 	expect_pool(unit, &before, 0, 0, "after files that were refused");
 }
 
-/* All of its pages would have to be in pieces. */
-TEST_F(guestmem_hugetlb_create, file_that_starts_shared_and_mappable_is_refused)
+/* All of its pages would be in pieces for good, where none can become private. */
+TEST_F(guestmem_hugetlb_create, file_that_starts_shared_and_mappable)
 {
 	u64 unit = get_def_hugetlb_pagesz();
 	struct pool before = read_pool(unit);
+	int fd;
 
-	expect_no_huge_file(self->vm, unit, GUESTMEM_SHARED, 0, EINVAL,
-			    "INIT_SHARED and MMAP");
-	expect_pool(unit, &before, 0, 0, "after a file that was refused");
+	if (vm_is_private(self->vm) && converts_in_place()) {
+		fd = create_huge_file(self->vm, unit, GUESTMEM_SHARED, 0);
+		expect_pool(unit, &before, 0, 1, "at creation");
+		kvm_close(fd);
+	} else {
+		expect_no_huge_file(self->vm, unit, GUESTMEM_SHARED, 0, EINVAL,
+				    "INIT_SHARED and MMAP");
+	}
+	expect_pool(unit, &before, 0, 0, "with no file there");
 }
 
 FIXTURE(guestmem_hugetlb_input) {
@@ -302,7 +309,7 @@ TEST_F_TIMEOUT(guestmem_hugetlb_input, cannot_be_read_written_or_resized, 240)
 	TEST_ASSERT_EQ(file_stat(self->fd).st_size, self->size);
 }
 
-/* Huge pages are never host memory; the mapping is there to be told of policies. */
+/* Nothing of it is ever shared; the mapping is there to be told of policies. */
 TEST_F_TIMEOUT(guestmem_hugetlb_input, can_be_mapped_but_not_touched, 240)
 {
 	char *mem = map_file(self->fd, self->size);

@@ -210,6 +210,26 @@ static inline u64 shown_pfn(int fd, u64 want)
 	return found;
 }
 
+/* How many folios of an order a file has, as debugfs shows it. */
+static inline u64 shown_folios(int fd, unsigned int order)
+{
+	char path[64], key[24], value[24];
+
+	guestmem_debugfs_path(fd, "layout", path, sizeof(path));
+	snprintf(key, sizeof(key), "folios-order-%u", order);
+	return read_shown(path, key, value, sizeof(value)) ? strtoul(value, NULL, 0) : 0;
+}
+
+static inline void __expect_folios(int fd, unsigned int order, u64 want, int line)
+{
+	u64 got = shown_folios(fd, order);
+
+	TEST_ASSERT(got == want, "line %d: %lu folios of order %u, expected %lu", line, got,
+		    order, want);
+}
+
+#define expect_folios(fd, order, want)	__expect_folios(fd, order, want, __LINE__)
+
 /* What the guest does: words that lie @stride bytes apart, each with its number. */
 struct guest_stride {
 	u64 op;
@@ -285,14 +305,13 @@ static inline void map_huge_bed(struct huge_bed *bed)
 		       round_up(bed->size, SZ_2M), PG_LEVEL_2M);
 }
 
-/* The file is of the kind that the VM type can do with. */
-static inline struct huge_bed create_huge_bed(unsigned long type, u8 size_log2,
-					      u64 size)
+static inline struct huge_bed __create_huge_bed(unsigned long type, u8 size_log2,
+						u64 size, u64 flags)
 {
 	struct huge_bed bed = {
 		.unit = 1ull << size_log2,
 		.size = size,
-		.flags = type == VM_TYPE_DEFAULT ? GUEST_MEMFD_FLAG_MMAP : 0,
+		.flags = flags,
 	};
 
 	bed.vm = create_vm_for(type, SZ_16M, guest_stride_main, &bed.vcpu);
@@ -300,13 +319,26 @@ static inline struct huge_bed create_huge_bed(unsigned long type, u8 size_log2,
 	return bed;
 }
 
+/* The file is of the kind that the VM type can do with. */
+static inline struct huge_bed create_huge_bed(unsigned long type, u8 size_log2,
+					      u64 size)
+{
+	return __create_huge_bed(type, size_log2, size,
+				 type == VM_TYPE_DEFAULT ? GUEST_MEMFD_FLAG_MMAP : 0);
+}
+
+static inline void bind_huge_bed(struct huge_bed *bed)
+{
+	bind_file(bed->vm, GUESTMEM_GPA, bed->size, bed->fd, 0);
+	map_huge_bed(bed);
+}
+
 static inline struct huge_bed create_bound_bed(unsigned long type, u8 size_log2,
 					       u64 size)
 {
 	struct huge_bed bed = create_huge_bed(type, size_log2, size);
 
-	bind_file(bed.vm, GUESTMEM_GPA, size, bed.fd, 0);
-	map_huge_bed(&bed);
+	bind_huge_bed(&bed);
 	return bed;
 }
 
