@@ -3,96 +3,11 @@
  * Pages that someone in the host holds cannot become private: the conversion
  * names the first of them and changes nothing.  Three kinds of holders.
  */
-/* Without its own <linux/stddef.h> the next does not compile. */
-#include <uapi/linux/stddef.h>
-#include <linux/io_uring.h>
-#include <sys/uio.h>
-
-#include "../../../../mm/gup_test.h"
 #include "guestmem_convert.h"
+#include "guestmem_holder.h"
 #include "kvm_test_harness.h"
 
 #define NR_PAGES	32
-#define GUP_TEST	"/sys/kernel/debug/gup_test"
-
-/* Holds one range of memory at a time. */
-struct holder {
-	/* Returns NULL or why this kernel has no such holder. */
-	const char *(*open)(struct holder *holder);
-	void (*hold)(struct holder *holder, void *mem, size_t size);
-	void (*release)(struct holder *holder);
-	int fds[2];
-	size_t held;
-};
-
-static const char *gup_open(struct holder *holder)
-{
-	holder->fds[0] = open(GUP_TEST, O_RDWR);
-	return holder->fds[0] < 0 ? "the kernel lacks CONFIG_GUP_TEST" : NULL;
-}
-
-static void gup_hold(struct holder *holder, void *mem, size_t size)
-{
-	struct pin_longterm_test args = {
-		.addr = (u64)mem,
-		.size = size,
-		.flags = PIN_LONGTERM_TEST_FLAG_USE_WRITE,
-	};
-
-	kvm_ioctl(holder->fds[0], PIN_LONGTERM_TEST_START, &args);
-}
-
-static void gup_release(struct holder *holder)
-{
-	kvm_ioctl(holder->fds[0], PIN_LONGTERM_TEST_STOP, NULL);
-}
-
-static const char *pipe_open(struct holder *holder)
-{
-	TEST_ASSERT(!pipe(holder->fds), __KVM_SYSCALL_ERROR("pipe()", -1));
-	return NULL;
-}
-
-static void pipe_hold(struct holder *holder, void *mem, size_t size)
-{
-	struct iovec iov = { mem, size };
-
-	TEST_ASSERT_EQ(vmsplice(holder->fds[1], &iov, 1, 0), size);
-	holder->held = size;
-}
-
-static void pipe_release(struct holder *holder)
-{
-	char buf[SZ_4K];
-
-	for (; holder->held; holder->held -= sizeof(buf))
-		TEST_ASSERT_EQ(read(holder->fds[0], buf, sizeof(buf)), sizeof(buf));
-}
-
-static const char *ring_open(struct holder *holder)
-{
-	struct io_uring_params params = {};
-
-	holder->fds[0] = syscall(__NR_io_uring_setup, 1, &params);
-	return holder->fds[0] < 0 ? "the kernel lacks CONFIG_IO_URING" : NULL;
-}
-
-static void ring_hold(struct holder *holder, void *mem, size_t size)
-{
-	struct iovec iov = { mem, size };
-	long ret = syscall(__NR_io_uring_register, holder->fds[0],
-			   IORING_REGISTER_BUFFERS, &iov, 1);
-
-	TEST_ASSERT(!ret, __KVM_SYSCALL_ERROR("io_uring_register()", (int)ret));
-}
-
-static void ring_release(struct holder *holder)
-{
-	long ret = syscall(__NR_io_uring_register, holder->fds[0],
-			   IORING_UNREGISTER_BUFFERS, NULL, 0);
-
-	TEST_ASSERT(!ret, __KVM_SYSCALL_ERROR("io_uring_register()", (int)ret));
-}
 
 FIXTURE(guestmem_convert_pin) {
 	struct convert_bed bed;
@@ -105,15 +20,15 @@ FIXTURE_VARIANT(guestmem_convert_pin) {
 };
 
 FIXTURE_VARIANT_ADD(guestmem_convert_pin, gup_test) {
-	.holder = { gup_open, gup_hold, gup_release },
+	.holder = HOLDER_GUP_TEST,
 };
 
 FIXTURE_VARIANT_ADD(guestmem_convert_pin, vmsplice) {
-	.holder = { pipe_open, pipe_hold, pipe_release },
+	.holder = HOLDER_VMSPLICE,
 };
 
 FIXTURE_VARIANT_ADD(guestmem_convert_pin, io_uring) {
-	.holder = { ring_open, ring_hold, ring_release },
+	.holder = HOLDER_IO_URING,
 };
 
 FIXTURE_SETUP(guestmem_convert_pin)
@@ -132,9 +47,7 @@ FIXTURE_SETUP(guestmem_convert_pin)
 
 FIXTURE_TEARDOWN(guestmem_convert_pin)
 {
-	kvm_close(self->holder.fds[0]);
-	if (self->holder.fds[1])
-		kvm_close(self->holder.fds[1]);
+	holder_close(&self->holder);
 	free_convert_bed(&self->bed);
 }
 
