@@ -36,7 +36,10 @@ sev_snp() { x86 '' sev-snp.config; }
 tdx() { x86 '' tdx.config; }
 guestmem_off() { compile x86 gcc '^mm/(mempolicy|hugetlb|memory-failure)' guestmem-off.config; }
 clang() { LLVM=-19 compile x86 clang-19 '' base.config suites.config; }
-arm64() { CROSS_COMPILE=aarch64-linux-gnu- compile arm64 aarch64-linux-gnu-gcc '^mm/memory-failure' arm64.config suites.config; }
+arm64() {
+	CROSS_COMPILE=aarch64-linux-gnu- compile arm64 aarch64-linux-gnu-gcc '^mm/(memory-failure|hugetlb_vmemmap)' \
+		arm64.config suites.config
+}
 
 series() { "$harness/series.py" --check --build; }
 style() { "$harness/style.sh"; }
