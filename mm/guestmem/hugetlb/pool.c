@@ -72,8 +72,26 @@ static int ghugetlb_reserve_charged(struct ghugetlb_file *f)
 	return err;
 }
 
+/*
+ * What the file has reserved and does not use.  Pages that come back later go to the
+ * pool alone.  The charge is one for all, and stays until then.
+ */
+static void ghugetlb_unreserve_unused(struct ghugetlb_file *f)
+{
+	long unused;
+
+	scoped_guard(spinlock_irq, &f->spool->lock) {
+		unused = f->spool->rsv_hpages;
+		f->spool->rsv_hpages = 0;
+		f->spool->min_hpages = 0;
+	}
+
+	hugetlb_acct_memory(f->h, -unused);
+}
+
 static void ghugetlb_release(struct ghugetlb_file *f)
 {
+	ghugetlb_unreserve_unused(f);
 	hugepage_put_subpool(f->spool);
 	hugetlb_cgroup_uncharge_cgroup_rsvd(hstate_index(f->h), ghugetlb_pages(f),
 					    f->rsvd);
@@ -85,7 +103,7 @@ static void ghugetlb_release(struct ghugetlb_file *f)
 
 /*
  * Pages still in use give themselves back on the last put, from any context.  The
- * reservation does not: giving up a subpool may sleep.  So its end is waited for.
+ * subpool does not: giving it up may sleep.  So its end is waited for.
  */
 static void ghugetlb_leftovers_work(struct work_struct *work)
 {
@@ -126,9 +144,13 @@ struct ghugetlb_file *ghugetlb_reserve(struct hstate *h, loff_t size)
 	return f;
 }
 
-/* The file is gone; frees @f, now or when the last of its pages has come back. */
+/*
+ * The file is gone, and with it what it has reserved in the pool; frees @f, now or when
+ * the last of its pages has come back.
+ */
 void ghugetlb_unreserve(struct ghugetlb_file *f)
 {
+	ghugetlb_unreserve_unused(f);
 	ghugetlb_leftovers_work(&f->leftovers.work);
 }
 
@@ -158,7 +180,7 @@ void ghugetlb_replace(struct ghugetlb_file *f, struct folio *folio)
 	f->spool->used_hpages--;
 	if (replaced) {
 		f->spool->rsv_hpages++;
-	} else {
+	} else if (f->spool->min_hpages) {
 		f->spool->max_hpages--;
 		f->spool->min_hpages--;
 	}
