@@ -444,7 +444,7 @@ static enum hrtimer_restart finish_move(struct hrtimer *timer)
 	struct half_moved *half = container_of(timer, struct half_moved, timer);
 
 	do_raw_write_seqcount_end(half->seq);
-	complete_all(&half->moved);
+	complete(&half->moved);
 	return HRTIMER_NORESTART;
 }
 
