@@ -269,10 +269,10 @@ static void goes_whole_or_in_pieces(struct kunit *test)
 	pgoff_t block = layout_block(test);
 	struct folio *folio;
 
-	tag_all(test);
+	for (pgoff_t index = 1; index < layout_pages(test); index += block)
+		layout_write(test, index, 2);
 	layout_change(test, GUESTMEM_SHARED, 1, 2);
 	layout_change(test, GUESTMEM_SHARED, block + 1, block + 2);
-	layout_write(test, 1, 2);
 	folio = gmt_get(test, 1);
 	folio_get(folio);
 	mock.on_free = count_freed;
