@@ -3,6 +3,7 @@
  * HugeTLB pages in pieces: what they cost, what is left of it afterwards, and what
  * becomes of pieces that someone holds when their file goes
  */
+#include <linux/delay.h>
 #include <linux/hugetlb.h>
 #include <linux/hugetlb_cgroup.h>
 #include <linux/irq_work.h>
@@ -22,6 +23,18 @@ static const void *pool_gen_params(struct kunit *test, const void *prev, char *d
 	do {
 		allocator = layout_gen_params(test, allocator, desc);
 	} while (allocator && allocator->mock);
+
+	return allocator;
+}
+
+/* Those with pieces that are larger than a page. */
+static const void *large_gen_params(struct kunit *test, const void *prev, char *desc)
+{
+	const struct gmt_allocator *allocator = prev;
+
+	do {
+		allocator = pool_gen_params(test, allocator, desc);
+	} while (allocator && allocator->block_order == PMD_ORDER);
 
 	return allocator;
 }
@@ -303,7 +316,7 @@ static unsigned long poison_piece(struct kunit *test, pgoff_t bad)
 	pfn = folio_pfn(folio);
 	memory_failure(page_to_pfn(folio_file_page(folio, bad)), MF_SW_SIMULATED);
 	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad), -EHWPOISON);
-	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad - 1), 0);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad + 1), 0);
 	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
 	KUNIT_EXPECT_LT(test, folio_order(gmt_get(test, 5)), gmt(test)->allocator->block_order);
 	gmt_close(test);
@@ -317,16 +330,48 @@ static void poison_of_a_single_page(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
 }
 
-/* Nobody can take that verdict back once the file is gone, so it costs a page. */
+/* Nobody has a reference to keep the block from the pool then. */
+static void poison_of_a_parked_page(struct kunit *test)
+{
+	struct folio *folio;
+	unsigned long pfn;
+
+	folio = share_and_hold(test, 5);
+	pfn = folio_pfn(folio);
+	gmt_close(test);
+	memory_failure(pfn, MF_SW_SIMULATED);
+	KUNIT_EXPECT_TRUE(test, PageHWPoison(pfn_to_page(pfn)));
+	folio_put(folio);
+	guestmem_custody_flush();
+	msleep(100);
+	KUNIT_EXPECT_EQ(test, nr_free(test), free_before - 1);
+	/* unpoison_memory() would drop a reference that memory_failure() has not taken. */
+	ClearPageHWPoison(pfn_to_page(pfn));
+	num_poisoned_pages_sub(pfn, 1);
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+}
+
+/*
+ * unpoison_memory() refuses a page that has another reference, that of its block.  The
+ * bad page is the first one of the piece: struct pages of others are read-only.
+ */
+static void take_verdict_back(struct folio *piece)
+{
+	bool optimized = folio_test_hugetlb_vmemmap_optimized(piece);
+
+	folio_clear_hugetlb_vmemmap_optimized(piece);
+	folio_clear_hugetlb_hwpoison(piece);
+	if (optimized)
+		folio_set_hugetlb_vmemmap_optimized(piece);
+	ClearPageHWPoison(&piece->page);
+	num_poisoned_pages_sub(folio_pfn(piece), 1);
+	folio_put(piece);
+}
+
 static void poison_of_a_piece(struct kunit *test)
 {
-	if (layout_block(test) == 1UL << PMD_ORDER)
-		return;
-	if (free_before < 3)
-		kunit_skip(test, "needs a page to lose and two for others");
-
-	poison_piece(test, layout_block(test) - 3);
-	free_before--;
+	take_verdict_back(pfn_folio(poison_piece(test, layout_block(test) - (1UL << PMD_ORDER))));
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
 }
 #endif
 
@@ -366,7 +411,8 @@ static struct kunit_case pieces_cases[] = {
 	KUNIT_CASE_PARAM(charge_comes_back, pool_gen_params),
 #ifdef CONFIG_MEMORY_FAILURE
 	KUNIT_CASE_PARAM(poison_of_a_single_page, pool_gen_params),
-	KUNIT_CASE_PARAM(poison_of_a_piece, pool_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_parked_page, pool_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_piece, large_gen_params),
 #endif
 	{}
 };

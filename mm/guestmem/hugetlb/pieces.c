@@ -389,27 +389,6 @@ static void ghugetlb_merge_parked(struct ghugetlb_block *block)
 	ghugetlb_vmemmap_flush(&p);
 }
 
-/* Everything is back: one page again, and free. */
-static void ghugetlb_home_work(struct work_struct *work)
-{
-	struct ghugetlb_block *block = container_of(to_delayed_work(work),
-						    struct ghugetlb_block, home);
-	struct folio *folio = block->folio;
-
-	if (!ghugetlb_freeze_parked(block)) {
-		block->delay = clamp(2 * block->delay, 1UL, GHUGETLB_HOME_DELAY);
-		queue_delayed_work(system_dfl_wq, &block->home, block->delay);
-		return;
-	}
-
-	ghugetlb_merge_parked(block);
-	ghugetlb_block_end(block);
-	trace_guestmem_unpark(folio_pfn(folio), folio_order(folio));
-	ghugetlb_give_back(block->f, folio);
-	free_huge_folio(folio);
-	kfree(block);
-}
-
 static bool ghugetlb_block_poisoned(struct ghugetlb_block *block)
 {
 	unsigned long nr = pages_per_huge_page(block->h);
@@ -425,14 +404,52 @@ static bool ghugetlb_block_poisoned(struct ghugetlb_block *block)
 }
 
 /*
- * Memory failure keeps a reference to what it has found, so a block with a bad piece
- * is not whole again, unless somebody takes the verdict back.  It stays charged, as a
- * bad page of HugeTLB's does; another one takes its place in the reservation.
+ * A block with a bad piece is not whole again, unless somebody takes the verdict back.
+ * It stays charged, as a bad page of HugeTLB's does; another one takes its place in the
+ * reservation.
  */
 static void ghugetlb_block_replace(struct ghugetlb_block *block)
 {
-	ghugetlb_replace(block->f, &block->saved);
+	if (block->f)
+		ghugetlb_replace(block->f, &block->saved);
 	block->f = NULL;
+}
+
+/*
+ * Memory failure keeps a reference to most of what it finds, but not to all of it: so
+ * look for that when all others are gone.
+ */
+static bool ghugetlb_block_is_home(struct ghugetlb_block *block)
+{
+	if (!ghugetlb_freeze_parked(block))
+		return false;
+	if (!ghugetlb_block_poisoned(block))
+		return true;
+
+	ghugetlb_thaw_parked(block, pages_per_huge_page(block->h));
+	ghugetlb_block_replace(block);
+	return false;
+}
+
+/* Everything is back: one page again, and free. */
+static void ghugetlb_home_work(struct work_struct *work)
+{
+	struct ghugetlb_block *block = container_of(to_delayed_work(work),
+						    struct ghugetlb_block, home);
+	struct folio *folio = block->folio;
+
+	if (!ghugetlb_block_is_home(block)) {
+		block->delay = clamp(2 * block->delay, 1UL, GHUGETLB_HOME_DELAY);
+		queue_delayed_work(system_dfl_wq, &block->home, block->delay);
+		return;
+	}
+
+	ghugetlb_merge_parked(block);
+	ghugetlb_block_end(block);
+	trace_guestmem_unpark(folio_pfn(folio), folio_order(folio));
+	ghugetlb_give_back(block->f, folio);
+	free_huge_folio(folio);
+	kfree(block);
 }
 
 /* The blocks of [start, end) have left the page cache, some of them in pieces. */
