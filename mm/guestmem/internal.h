@@ -30,6 +30,35 @@ void guestmem_lru_add(struct folio *folio);
 void guestmem_lru_isolate(struct folio *folio);
 void guestmem_lru_remove(struct folio *folio);
 
+/* form.c */
+#ifdef CONFIG_GUESTMEM_DEBUG
+int guestmem_form(const struct guestmem_geometry *geo, struct folio *folio);
+int guestmem_form_in_file(const struct guestmem_geometry *geo, struct folio *folio);
+bool guestmem_check_form(const struct guestmem_geometry *geo, struct folio *folio, int was);
+void guestmem_check_forms(const struct guestmem_geometry *geo, struct folio *first,
+			  unsigned long nr, int was);
+#else
+static inline int guestmem_form(const struct guestmem_geometry *geo, struct folio *folio)
+{
+	return 0;
+}
+
+static inline int guestmem_form_in_file(const struct guestmem_geometry *geo,
+					struct folio *folio)
+{
+	return 0;
+}
+
+static inline bool guestmem_check_form(const struct guestmem_geometry *geo,
+				       struct folio *folio, int was)
+{
+	return true;
+}
+
+static inline void guestmem_check_forms(const struct guestmem_geometry *geo,
+					struct folio *first, unsigned long nr, int was) {}
+#endif
+
 /* cache.c */
 int guestmem_cache_split(struct address_space *mapping, struct folio *folio,
 			 pgoff_t index, unsigned int from, unsigned int to);

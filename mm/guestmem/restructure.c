@@ -245,21 +245,29 @@ EXPORT_SYMBOL_GPL(guestmem_pieces_cancel);
  */
 
 /* Leaves it locked if it is frozen: nobody can wait for the lock. */
-static bool guestmem_try_freeze(struct folio *folio)
+static bool guestmem_try_freeze(struct guestmem_inode *gi, struct folio *folio)
 {
+	int form;
+
 	if (!folio_trylock(folio))
 		return false;
 
-	if (folio_ref_freeze(folio, folio_nr_pages(folio)))
+	form = guestmem_form(&gi->geo, folio);
+	if (folio_ref_freeze(folio, folio_nr_pages(folio))) {
+		guestmem_check_form(&gi->geo, folio, form);
 		return true;
+	}
 
 	folio_unlock(folio);
 	return false;
 }
 
-static void guestmem_thaw(struct folio *folio)
+static void guestmem_thaw(struct guestmem_inode *gi, struct folio *folio)
 {
+	int form = guestmem_form(&gi->geo, folio);
+
 	folio_ref_unfreeze(folio, folio_nr_pages(folio));
+	guestmem_check_form(&gi->geo, folio, form);
 	folio_unlock(folio);
 }
 
@@ -268,7 +276,7 @@ static bool guestmem_wait_freeze(struct guestmem_change *c, struct folio *folio)
 {
 	unsigned long deadline = jiffies + guestmem_patience(c);
 
-	while (!guestmem_try_freeze(folio)) {
+	while (!guestmem_try_freeze(c->gi, folio)) {
 		if (time_after(jiffies, deadline) || signal_pending(current))
 			return false;
 		lru_add_drain();
@@ -342,7 +350,7 @@ static void guestmem_thaw_before(struct guestmem_change *c, struct folio *end)
 
 	while ((folio = guestmem_next_split(c, &index)) != end) {
 		index = folio_next_index(folio);
-		guestmem_thaw(folio);
+		guestmem_thaw(c->gi, folio);
 	}
 }
 
@@ -400,17 +408,19 @@ static void guestmem_thaw_pieces(struct guestmem_change *c, struct folio *first,
 		if (i)
 			__folio_set_locked(piece);
 		if (!to || !guestmem_step_changes(c, guestmem_folio_range(piece)))
-			guestmem_thaw(piece);
+			guestmem_thaw(c->gi, piece);
 	}
 }
 
 static void guestmem_split_one(struct guestmem_change *c, struct folio *folio, unsigned int to)
 {
 	struct guestmem_pieces *p = c->plan;
+	int form = guestmem_form(&c->gi->geo, folio);
 	unsigned int from = folio_order(folio);
 
 	trace_guestmem_split(c->gi, folio);
 	p->ops->split(p, folio, to);
+	guestmem_check_forms(&c->gi->geo, folio, 1UL << from, form);
 	for (unsigned long i = 0; !to && i < 1UL << from; i++)
 		guestmem_lru_add(page_folio(folio_page(folio, i)));
 	guestmem_cache_store(c->gi->mapping, folio, 1UL << from);
@@ -497,7 +507,7 @@ static void guestmem_thaw_range(struct guestmem_inode *gi, struct guestmem_range
 				unsigned int order)
 {
 	for (pgoff_t index = range.start; index < range.end; index += 1UL << order)
-		guestmem_thaw(xa_load(&gi->mapping->i_pages, index));
+		guestmem_thaw(gi, xa_load(&gi->mapping->i_pages, index));
 }
 
 /* Folios of @order, all there are in @range, and none with a bad page. */
@@ -509,7 +519,7 @@ static bool guestmem_freeze_range(struct guestmem_inode *gi, struct guestmem_ran
 	for (pgoff_t index = range.start; index < range.end; index += 1UL << order) {
 		folio = xa_load(&gi->mapping->i_pages, index);
 		if (folio && folio_order(folio) == order &&
-		    !folio_contain_hwpoisoned_page(folio) && guestmem_try_freeze(folio))
+		    !folio_contain_hwpoisoned_page(folio) && guestmem_try_freeze(gi, folio))
 			continue;
 
 		range.end = index;
@@ -544,11 +554,13 @@ static bool guestmem_merge(struct guestmem_pieces *p, struct guestmem_range rang
 {
 	struct guestmem_inode *gi = p->gi;
 	struct folio *first;
+	int form;
 
 	if (!guestmem_freeze_range(gi, range, from))
 		return false;
 
 	first = xa_load(&gi->mapping->i_pages, range.start);
+	form = guestmem_form(&gi->geo, first);
 	if (guestmem_cache_store_one(&p->spare, first, range.start, to)) {
 		guestmem_thaw_range(gi, range, from);
 		return false;
@@ -558,7 +570,8 @@ static bool guestmem_merge(struct guestmem_pieces *p, struct guestmem_range rang
 	for (unsigned long i = 0; !from && i < 1UL << to; i++)
 		guestmem_lru_remove(page_folio(folio_page(first, i)));
 	p->ops->merge(p, first, to);
-	guestmem_thaw(first);
+	guestmem_check_form(&gi->geo, first, form);
+	guestmem_thaw(gi, first);
 	trace_guestmem_merge(gi, first);
 	return true;
 }

@@ -304,6 +304,14 @@ const struct guestmem_pieces_operations ghugetlb_pieces_ops = {
  * Parked
  */
 
+static struct guestmem_geometry ghugetlb_geometry(struct hstate *h)
+{
+	return (struct guestmem_geometry) {
+		.block_order = huge_page_order(h),
+		.piece_order = ghugetlb_piece_order(h),
+	};
+}
+
 /*
  * A piece or a single page leaves the file while others of its block may be in use.
  * Returns false for a page that is whole.
@@ -360,32 +368,49 @@ static void ghugetlb_thaw_parked(struct ghugetlb_block *block, unsigned long nr)
 /* All references but those of the block are gone, or about to go. */
 static bool ghugetlb_freeze_parked(struct ghugetlb_block *block)
 {
+	const struct guestmem_geometry geo = ghugetlb_geometry(block->h);
 	unsigned long nr = pages_per_huge_page(block->h);
 	struct folio *piece;
+	int form;
 
 	for (unsigned long i = 0; i < nr; i += folio_nr_pages(piece)) {
 		piece = ghugetlb_piece(block, i);
+		form = guestmem_form(&geo, piece);
 		if (!folio_ref_freeze(piece, 1)) {
 			ghugetlb_thaw_parked(block, i);
 			return false;
 		}
+		guestmem_check_form(&geo, piece, form);
 	}
 
 	return true;
 }
 
+static void ghugetlb_gather(struct guestmem_pieces *p, struct ghugetlb_block *block,
+			    struct folio *first, unsigned int to)
+{
+	const struct guestmem_geometry geo = ghugetlb_geometry(block->h);
+	int form = guestmem_form(&geo, first);
+
+	ghugetlb_merge_any(p, block, first, to);
+	guestmem_check_form(&geo, first, form);
+}
+
 static void ghugetlb_merge_parked(struct ghugetlb_block *block)
 {
-	unsigned int order = huge_page_order(block->h), piece = ghugetlb_piece_order(block->h);
+	const struct guestmem_geometry geo = ghugetlb_geometry(block->h);
+	unsigned int order = geo.block_order, piece = geo.piece_order;
 	struct guestmem_pieces p = {};
+	struct folio *first;
 
 	INIT_LIST_HEAD(&p.dropped);
 	for (unsigned long i = 0; piece && i < 1UL << order; i += 1UL << piece) {
-		if (!folio_test_large(ghugetlb_piece(block, i)))
-			ghugetlb_merge_single(&p, block, ghugetlb_piece(block, i), piece);
+		first = ghugetlb_piece(block, i);
+		if (!folio_test_large(first))
+			ghugetlb_gather(&p, block, first, piece);
 		cond_resched();
 	}
-	ghugetlb_merge_any(&p, block, block->folio, order);
+	ghugetlb_gather(&p, block, block->folio, order);
 	ghugetlb_vmemmap_flush(&p);
 }
 
@@ -452,6 +477,23 @@ static void ghugetlb_home_work(struct work_struct *work)
 	kfree(block);
 }
 
+/* Large ones only: custody looks after the others. */
+static void ghugetlb_check_parked(struct ghugetlb_block *block)
+{
+	const struct guestmem_geometry geo = ghugetlb_geometry(block->h);
+	unsigned long nr = pages_per_huge_page(block->h);
+	struct folio *piece;
+
+	if (!IS_ENABLED(CONFIG_GUESTMEM_DEBUG))
+		return;
+
+	for (unsigned long i = 0; i < nr; i += folio_nr_pages(piece)) {
+		piece = ghugetlb_piece(block, i);
+		if (folio_test_large(piece))
+			guestmem_check_form(&geo, piece, guestmem_form_in_file(&geo, piece));
+	}
+}
+
 /* The blocks of [start, end) have left the page cache, some of them in pieces. */
 void ghugetlb_blocks_left(struct ghugetlb_file *f, pgoff_t start, pgoff_t end)
 {
@@ -462,6 +504,7 @@ void ghugetlb_blocks_left(struct ghugetlb_file *f, pgoff_t start, pgoff_t end)
 	xa_for_each_range(&f->split, i, block, start >> order, (end - 1) >> order) {
 		xa_erase(&f->split, i);
 		trace_guestmem_park(folio_pfn(block->folio), order);
+		ghugetlb_check_parked(block);
 		if (ghugetlb_block_poisoned(block))
 			ghugetlb_block_replace(block);
 		ghugetlb_block_back(block);
