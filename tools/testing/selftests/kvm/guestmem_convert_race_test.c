@@ -21,7 +21,6 @@
  */
 #define NR_TO_PRIVATE	10000
 #define NR_TO_SHARED	100000
-#define PERCENT_ENV	"GUESTMEM_RACE_PERCENT"
 
 /* In guest memory that is not under test. */
 struct guest_state {
@@ -251,13 +250,6 @@ static void expect_all_users_worked(struct race *race, int nr_hosts)
 		TEST_ASSERT(race->hosts[i].done && race->hosts[i].refused,
 			    "host thread %d counted %lu times and was refused %lu times", i,
 			    race->hosts[i].done, race->hosts[i].refused);
-}
-
-static u64 part_of(u64 full)
-{
-	const char *percent = getenv(PERCENT_ENV);
-
-	return percent ? max(full * atoi_positive(PERCENT_ENV, percent) / 100, 1ul) : full;
 }
 
 /* The first pages are never private: users beside the range. */

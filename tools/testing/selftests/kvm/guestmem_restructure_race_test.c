@@ -14,11 +14,10 @@
 #define HOST_USER	MAX_VCPUS
 #define PIECE		512
 
-/* How often a page becomes shared, in place of what takes about a minute in all. */
-#define FLIPS_ENV	"GUESTMEM_RESTRUCTURE_FLIPS"
-#define NR_SPLITS	300
-#define NR_FLIPS	3000
-#define NR_RANDOM	1000
+/* How often a page becomes shared; see part_of(). */
+#define NR_SPLITS	3000
+#define NR_FLIPS	100000
+#define NR_RANDOM	10000
 
 /* Stays shared where a test wants a piece that stays split. */
 #define STAYS_SHARED	(7 * PIECE + 9)
@@ -187,13 +186,6 @@ static void expect_all_counts(struct race *race)
 	expect_folios(race->bed.fd, 18, 1);
 }
 
-static u64 nr_flips(u64 nr)
-{
-	const char *flips = getenv(FLIPS_ENV);
-
-	return flips ? atoi_positive(FLIPS_ENV, flips) : nr;
-}
-
 /* Nothing that only guests use is in the way. */
 static void share_page(struct race *race, u64 i)
 {
@@ -257,7 +249,7 @@ FIXTURE_TEARDOWN(guestmem_restructure_race)
 TEST_F_TIMEOUT(guestmem_restructure_race, block_is_split_and_merged, 7200)
 {
 	struct race *race = &self->race;
-	u64 i, nr = nr_flips(NR_SPLITS);
+	u64 i, nr = part_of(NR_SPLITS);
 
 	for (i = 0; i < nr; i++)
 		flip(race, i % NR_FLIPPED);
@@ -270,7 +262,7 @@ TEST_F_TIMEOUT(guestmem_restructure_race, block_is_split_and_merged, 7200)
 TEST_F_TIMEOUT(guestmem_restructure_race, pages_flip_in_a_split_piece, 7200)
 {
 	struct race *race = &self->race;
-	u64 i, nr = nr_flips(NR_FLIPS);
+	u64 i, nr = part_of(NR_FLIPS);
 
 	make_shared(race->bed.fd, STAYS_SHARED, 1);
 	for (i = 0; i < nr; i++)
@@ -285,7 +277,7 @@ TEST_F_TIMEOUT(guestmem_restructure_race, pages_flip_in_a_split_piece, 7200)
 TEST_F_TIMEOUT(guestmem_restructure_race, pages_change_at_random, 7200)
 {
 	struct race *race = &self->race;
-	u64 i, page, nr = nr_flips(NR_RANDOM);
+	u64 i, page, nr = part_of(NR_RANDOM);
 	bool shared[NR_FLIPPED] = {};
 
 	for (i = 0; i < nr; i++) {

@@ -41,6 +41,16 @@ static inline bool converts_in_place(void)
 	return kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES);
 }
 
+/* How much of a long test to do, in percent: all of it, if nobody says otherwise. */
+#define PERCENT_ENV	"GUESTMEM_TEST_PERCENT"
+
+static inline u64 part_of(u64 full)
+{
+	const char *percent = getenv(PERCENT_ENV);
+
+	return percent ? max(full * atoi_positive(PERCENT_ENV, percent) / 100, 1ul) : full;
+}
+
 static inline struct stat file_stat(int fd)
 {
 	struct stat st;
@@ -247,7 +257,7 @@ static inline bool read_shown(const char *path, const char *key, char *value,
 {
 	size_t len = strlen(key);
 	bool found = false;
-	char line[256];
+	char line[SZ_4K];
 	FILE *f;
 
 	f = fopen(path, "r");
