@@ -15,6 +15,8 @@
 static const struct gmt_allocator layout_allocators[] = {
 	{ "3 to 0", MOCK_SELECTOR_PIECES, PAGE_SHIFT + 3, 19, 3, 3, 3, 3, true, true },
 	{ "5 to 2 to 0", MOCK_SELECTOR_PIECES, PAGE_SHIFT + 5, 71, 5, 5, 5, 5, true, true },
+	/* A block of the order of a level of the tree. */
+	{ "6 to 3 to 0", MOCK_SELECTOR_PIECES, PAGE_SHIFT + 6, 131, 6, 6, 6, 6, true, true },
 	{ "9 to 4 to 0", MOCK_SELECTOR_PIECES, PAGE_SHIFT + 9, 1029, 9, 9, 9, 9, true, true },
 	{ "hugetlb 2M", LAYOUT_HUGETLB, 21, 1029, 9, 9, 9, 9, true },
 	{ "hugetlb 1G", LAYOUT_HUGETLB, 30, 1 << 18, 18, 18, 18, 18, true },
@@ -92,6 +94,18 @@ void layout_log_off(struct kunit *test)
 {
 	mock_inode(gmt(test)->gi)->phases.off = true;
 	mock_inode(gmt(test)->gi)->folios.off = true;
+}
+
+void layout_reopen(struct kunit *test)
+{
+	pgoff_t pages = round_up(layout_pages(test), layout_block(test));
+
+	gmt_close(test);
+	gmt(test)->gi = gmt_open(gmt(test)->allocator, layout_pages(test), false);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, gmt(test)->gi);
+	bitmap_zero(layout(test)->present, pages);
+	memset(layout(test)->tags, 0, pages);
+	layout_log_off(test);
 }
 
 pgoff_t layout_pages(struct kunit *test)

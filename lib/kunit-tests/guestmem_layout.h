@@ -27,6 +27,7 @@ const void *layout_small_gen_params(struct kunit *test, const void *prev, char *
 const void *layout_gen_params(struct kunit *test, const void *prev, char *desc);
 int layout_init(struct kunit *test);
 void layout_log_off(struct kunit *test);
+void layout_reopen(struct kunit *test);
 
 static inline struct layout *layout(struct kunit *test)
 {

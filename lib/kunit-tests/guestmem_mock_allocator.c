@@ -41,6 +41,7 @@ static const struct mock_ladder mock_ladders[] = {
 static const struct mock_ladder mock_split_ladders[] = {
 	{ .unit_order = 3, .folio_order = 3, .map_order = 3 },
 	{ .unit_order = 5, .folio_order = 5, .map_order = 5, .piece_order = 2 },
+	{ .unit_order = 6, .folio_order = 6, .map_order = 6, .piece_order = 3 },
 	{ .unit_order = 9, .folio_order = 9, .map_order = 9, .piece_order = 4 },
 };
 
@@ -75,12 +76,12 @@ static bool mock_fails(enum mock_op op)
 static const struct mock_ladder *mock_find_ladder(struct guestmem_inode *gi, u8 unit_log2)
 {
 	const struct mock_ladder *ladders = gi->geo.split ? mock_split_ladders : mock_ladders;
+	int nr = gi->geo.split ? ARRAY_SIZE(mock_split_ladders) : ARRAY_SIZE(mock_ladders);
 
-	static_assert(ARRAY_SIZE(mock_ladders) == ARRAY_SIZE(mock_split_ladders));
 	if (!unit_log2)
 		return &ladders[0];
 
-	for (int i = 0; i < ARRAY_SIZE(mock_ladders); i++)
+	for (int i = 0; i < nr; i++)
 		if (ladders[i].unit_order + PAGE_SHIFT == unit_log2)
 			return &ladders[i];
 

@@ -113,6 +113,64 @@ static void allocate_block(struct kunit *test)
 	fail_in_every_way(test, "allocate", &op, KIND_PAGE);
 }
 
+static unsigned int whole, in_pieces, files_in_pieces;
+
+static void count_freed(struct guestmem_inode *gi, struct folio *folio)
+{
+	if (folio_order(folio) == gi->geo.block_order)
+		whole++;
+	else
+		in_pieces++;
+}
+
+/* The only block that is left is split: the tree is as low as its pages allow. */
+static void open_split(struct kunit *test)
+{
+	pgoff_t block = layout_block(test);
+
+	layout_reopen(test);
+	fill(test);
+	layout_write(test, block, 3);
+	KUNIT_EXPECT_EQ(test, run_split(test), 0);
+	layout_change(test, GUESTMEM_ABSENT, block, 2 * block);
+}
+
+static int run_close(struct kunit *test)
+{
+	whole = 0;
+	in_pieces = 0;
+	mock.on_free = count_freed;
+	gmt_close(test);
+	mock.on_free = NULL;
+	files_in_pieces += !!in_pieces;
+	return 0;
+}
+
+/* Nothing can refuse it: what does not come as a block comes in pieces. */
+static void check_closed(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, mock_nr_pages(), 0);
+	if (gmt(test)->allocator->mock)
+		KUNIT_EXPECT_EQ(test, whole, !in_pieces);
+}
+
+static void close_file(struct kunit *test)
+{
+	static const struct operation op = {
+		.prepare = open_split,
+		.run = run_close,
+		.check_failed = check_closed,
+		.undo = check_closed,
+	};
+
+	files_in_pieces = 0;
+	KUNIT_EXPECT_GT(test, fail_in_every_way(test, "close", &op, KIND_SLAB), 0);
+	KUNIT_EXPECT_EQ(test, in_pieces, 0);
+	/* A node is missing where a block is as large as a level. */
+	if (gmt(test)->allocator->mock)
+		KUNIT_EXPECT_EQ(test, files_in_pieces, layout_block(test) == XA_CHUNK_SIZE);
+}
+
 /* Allocations left when the guests lose the pages. */
 static unsigned int left_at_begin;
 
@@ -139,6 +197,7 @@ static struct kunit_case pieces_fail_nth_cases[] = {
 	KUNIT_CASE_PARAM(split_block, layout_small_gen_params),
 	KUNIT_CASE_PARAM(merge_block, layout_small_gen_params),
 	KUNIT_CASE_PARAM(allocate_block, layout_small_gen_params),
+	KUNIT_CASE_PARAM(close_file, layout_small_gen_params),
 	KUNIT_CASE_PARAM(nothing_allocates_after_freeze, layout_gen_params),
 	{}
 };

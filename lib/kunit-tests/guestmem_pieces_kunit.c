@@ -243,11 +243,7 @@ static void block_that_came_back_is_whole(struct kunit *test)
 	folio_put(folio);
 	KUNIT_ASSERT_TRUE(test, wait_for_free(test, before));
 
-	gmt(test)->gi = gmt_open(gmt(test)->allocator, layout_pages(test), false);
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, gmt(test)->gi);
-	memset(layout(test)->tags, 0, layout_block(test));
-	bitmap_zero(layout(test)->present, layout_block(test));
-	layout_log_off(test);
+	layout_reopen(test);
 	layout_allocate(test, 0);
 	layout_expect(test, false);
 	layout_change(test, GUESTMEM_SHARED, 5, 6);
