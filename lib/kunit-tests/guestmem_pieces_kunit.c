@@ -59,17 +59,27 @@ static bool wait_for_free(struct kunit *test, long nr)
 	return nr_free(test) == nr;
 }
 
-/* Pages full of struct pages that belong to the block alone: the others are shared. */
+#define STRUCTS	(PAGE_SIZE / sizeof(struct page))
+
+/* What holds a page full of struct pages. */
+static struct page *holder_of(struct page *structs)
+{
+	return pte_page(ptep_get(virt_to_kpte((unsigned long)structs)));
+}
+
+/*
+ * Pages full of struct pages that belong to the block alone.  Where the last one does
+ * not, all others of the same order share it.
+ */
 static unsigned long own_vmemmap(struct kunit *test)
 {
-	struct page *head = &gmt_get(test, 0)->page;
-	unsigned long structs = PAGE_SIZE / sizeof(struct page), nr = 0;
+	struct page *head = &gmt_get(test, 0)->page, *last = NULL;
+	unsigned long nr = 0;
 
-	for (unsigned long i = 0; i < layout_block(test); i += structs) {
-		pte_t *pte = virt_to_kpte((unsigned long)(head + i));
-
-		nr += !pte || pte_write(ptep_get(pte));
-	}
+	if (folio_test_large(gmt_get(test, layout_block(test) - 1)))
+		last = holder_of(head + layout_block(test) - 1);
+	for (unsigned long i = 0; i < layout_block(test); i += STRUCTS)
+		nr += holder_of(head + i) != last;
 
 	return nr;
 }
@@ -99,13 +109,39 @@ static void sharing_costs_little_vmemmap(struct kunit *test)
 }
 
 /*
+ * Someone has read a reference count before it was frozen, and does what is left of a
+ * folio_try_get() when the page is part of a large one again.
+ */
+static void late_reference_finds_nothing(struct kunit *test)
+{
+	struct page *head, *late[3];
+
+	layout_allocate(test, 0);
+	head = &gmt_get(test, 0)->page;
+	/* A single page, the first of a piece, and one that was part of a piece only. */
+	late[0] = head + 2 * STRUCTS;
+	late[1] = head + layout_block(test) - (1UL << PMD_ORDER);
+	late[2] = head + layout_block(test) - 2;
+	for (int round = 0; round < 2; round++) {
+		layout_change(test, GUESTMEM_SHARED, 5, 6);
+		layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+		for (int i = 0; i < 2; i++) {
+			if (late[i] == head)
+				continue;
+			KUNIT_EXPECT_EQ(test, atomic_cmpxchg(&late[i]->_refcount, 1, 2), 0);
+		}
+		KUNIT_EXPECT_EQ(test, page_ref_count(late[2]), 0);
+	}
+}
+
+/*
  * Struct pages before and after
  */
 
 /* All there are where they are not shared, else those in the first page of them. */
 static unsigned int nr_structs(struct kunit *test)
 {
-	return optimized(test) ? PAGE_SIZE / sizeof(struct page) : 512;
+	return optimized(test) ? STRUCTS : 512;
 }
 
 /*
@@ -396,6 +432,7 @@ static void pieces_exit(struct kunit *test)
 
 static struct kunit_case pieces_cases[] = {
 	KUNIT_CASE_PARAM(sharing_costs_little_vmemmap, pool_gen_params),
+	KUNIT_CASE_PARAM(late_reference_finds_nothing, pool_gen_params),
 	KUNIT_CASE_PARAM(struct_pages_come_back, pool_gen_params),
 	KUNIT_CASE_PARAM(block_is_on_its_list_again, pool_gen_params),
 	KUNIT_CASE_PARAM(pieces_have_their_type, pool_gen_params),

@@ -3,7 +3,7 @@
  * HugeTLB allocator: struct pages of an optimized page that is split
  *
  * All struct pages of an optimized HugeTLB page but the first page full of them are one
- * read-only page, shared by all of the same order.  Split into pieces that are
+ * page, read-only, shared by all of the same order.  Split into pieces that are
  * HugeTLB pages themselves, each piece gets a page for its head and shares the tails of
  * its own order; split into single pages, it gets all of them back:
  *
@@ -17,6 +17,11 @@
  * Every page that is mapped holds from the start what whoever looks expects to see: a
  * head that is frozen, or the tail that was there before.  Nothing is written to it
  * before the translations are flushed.
+ *
+ * What was writable once stays so when it is shared again.  Whoever walks over pfns may
+ * have read a reference count just before it was frozen, and tries to raise it now: that
+ * must find 0 and not a fault, however long it has taken.  The price is that a stray
+ * write to a tail is not caught there, as it is not for pages from early boot.
  */
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
@@ -65,7 +70,9 @@ int ghugetlb_vmemmap_reserve(struct guestmem_pieces *p, struct folio *folio,
 	if (!folio_test_hugetlb_vmemmap_optimized(folio))
 		return 0;
 
-	if (to && !hugetlb_vmemmap_tail(to, folio_zone(folio)))
+	/* Of both sizes, before anybody can find a head where a tail will be. */
+	if (!hugetlb_vmemmap_tail(from, folio_zone(folio)) ||
+	    (to && !hugetlb_vmemmap_tail(to, folio_zone(folio))))
 		return -ENOMEM;
 
 	return ghugetlb_vmemmap_alloc(p, folio_nid(folio), ghugetlb_vmemmap_cost(from, to));
@@ -102,7 +109,7 @@ static void ghugetlb_vmemmap_map(void *structs, struct page *page, pgprot_t prot
 		   mk_pte(page, prot));
 }
 
-/* As good as another look at @structs, which are read-only. */
+/* As good as another look at @structs, which nobody changes. */
 static void ghugetlb_vmemmap_unshare(struct guestmem_pieces *p, void *structs)
 {
 	struct page *page = ghugetlb_vmemmap_take(p);
@@ -126,10 +133,17 @@ static void ghugetlb_vmemmap_add_head(struct guestmem_pieces *p, struct folio *f
 	ghugetlb_vmemmap_map(folio_page(folio, i), page, PAGE_KERNEL);
 }
 
+static void ghugetlb_vmemmap_share_one(void *structs, struct page *tail)
+{
+	bool written = pte_write(ptep_get(ghugetlb_vmemmap_pte(structs)));
+
+	ghugetlb_vmemmap_map(structs, tail, written ? PAGE_KERNEL : PAGE_KERNEL_RO);
+}
+
 static void ghugetlb_vmemmap_share(struct page *head, unsigned int order, struct page *tail)
 {
 	for (unsigned long i = STRUCTS; i < 1UL << order; i += STRUCTS)
-		ghugetlb_vmemmap_map(head + i, tail, PAGE_KERNEL_RO);
+		ghugetlb_vmemmap_share_one(head + i, tail);
 }
 
 static void ghugetlb_vmemmap_open_heads(struct guestmem_pieces *p, struct folio *folio,
@@ -184,7 +198,7 @@ static void ghugetlb_vmemmap_drop(struct guestmem_pieces *p, void *structs, stru
 {
 	struct page *page = pte_page(ptep_get(ghugetlb_vmemmap_pte(structs)));
 
-	ghugetlb_vmemmap_map(structs, tail, PAGE_KERNEL_RO);
+	ghugetlb_vmemmap_share_one(structs, tail);
 	list_add(&page->lru, &p->dropped);
 }
 
