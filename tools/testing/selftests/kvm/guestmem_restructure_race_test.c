@@ -262,7 +262,7 @@ TEST_F_TIMEOUT(guestmem_restructure_race, block_is_split_and_merged, 7200)
 TEST_F_TIMEOUT(guestmem_restructure_race, pages_flip_in_a_split_piece, 7200)
 {
 	struct race *race = &self->race;
-	u64 i, nr = part_of(NR_FLIPS);
+	u64 i, nr = part_of(NR_FLIPS * race->nr_vcpus / MAX_VCPUS);
 
 	make_shared(race->bed.fd, STAYS_SHARED, 1);
 	for (i = 0; i < nr; i++)

@@ -320,7 +320,7 @@ static inline void to_blocks(struct model *m)
 	m->nr = end - m->first;
 }
 
-/* Each operation returns true if it has changed something. */
+/* Each operation returns true if it has changed something, or read what was written. */
 
 static inline bool do_allocate(struct model *m)
 {
@@ -428,7 +428,7 @@ static inline bool do_host(struct model *m, bool write)
 		WRITE_ONCE(*word, page->tag);
 	}
 	expect_tag(m, READ_ONCE(*word));
-	return write || allocated;
+	return page->tag || allocated;
 }
 
 static inline bool do_guest(struct model *m, bool write)
@@ -439,7 +439,7 @@ static inline bool do_guest(struct model *m, bool write)
 	if (write)
 		page->tag = new_tag(m);
 	expect_tag(m, guest_tag(m, m->first, write ? page->tag : 0));
-	return write || allocated;
+	return page->tag || allocated;
 }
 
 static inline int find_holder(struct model *m, bool holding)
