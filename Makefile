@@ -1,11 +1,12 @@
 # The front door. `make help` lists the targets.
-.PHONY: help demo test matrix check coverage guards bench series apply overlay-test clean
+.PHONY: help demo test stress matrix check coverage guards bench series apply overlay-test clean
 MAKEFLAGS += --no-print-directory
 
 help:
 	@echo 'make demo          boot the kernel in QEMU and run a KVM guest on guest_memfd memory'
 	@echo '                   ALLOCATOR=hugetlb-1g (default), hugetlb-2m or page4k'
 	@echo 'make test          all tests on one debug kernel and on UML'
+	@echo 'make stress        the one test that takes too long for that, in full'
 	@echo 'make matrix        the other configurations, compilers and architectures'
 	@echo 'make check         the inner loop: KUnit on UML, and style'
 	@echo 'make coverage      which lines of mm/guestmem the suites on UML reach'
@@ -28,6 +29,9 @@ demo: apply
 
 test: apply
 	@harness/test.sh
+
+stress: apply
+	@harness/test.sh stress
 
 matrix: apply
 	@harness/packages.sh matrix

@@ -1,7 +1,8 @@
 #!/bin/bash
 # `make test`: KUnit on UML and on x86_64, the base tree's KVM selftests and ours, all on one debug kernel, and
 # canaries that show that a dirty run is seen. Ends with a table and «N passed, N failed».
-# usage: test.sh [uml]    (uml: only what runs on UML, where a build takes a minute or two)
+# usage: test.sh [uml | stress]    (uml: only what runs on UML, where a build takes a minute or two; stress: what takes
+#        too long on the debug kernel for all of it to be part of `make test`)
 set -u
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -108,6 +109,10 @@ hugetlb_selftests_in_place() {
 	boot 'HugeTLB selftests in place' hugetlb-on "$hugetlb_args $in_place" --memory 10G --mark ' in place'
 }
 
+stress() {
+	boot 'Stress' stress-on "${hugetlb_args/PERCENT=2/PERCENT=100} $in_place" --memory 10G
+}
+
 # One boot with something for each check to find.
 canaries() {
 	boot Canaries canaries "$boot_args" --expect log=lkdtm_WARNING --expect counters=nr_file_pages \
@@ -124,16 +129,14 @@ two_at_a_time() {
 	wait
 }
 
-# The longest first, so that both end at about the same time.
-on_debug_kernel() {
+on_debug_kernel() { # SUITE...
 	if ! step "$log/debug.log" 'debug kernel: build' build_debug_kernel; then
 		run fail 'Debug kernel' build "see $log/debug.log"
 	elif ! step "$log/selftests.log" 'KVM selftests: build' build_selftests ||
 		! step "$log/guest.log" 'root file system: pack' pack_guest; then
 		run fail 'KVM selftests' build "see $log/selftests.log and $log/guest.log"
 	else
-		two_at_a_time kvm_selftests kvm_selftests_in_place kunit_on_x86 hugetlb_selftests_in_place \
-			hugetlb_selftests canaries
+		two_at_a_time "$@"
 	fi
 }
 
@@ -141,7 +144,15 @@ mkdir -p "$log"
 rm -f "$BUILD/results.jsonl"
 step "$log/cleanrun.log" 'the judge of runs: its own tests' python3 -B "$harness/test-cleanrun.py" ||
 	run fail 'Judge' 'its own tests' "see $log/cleanrun.log"
-[ "${1:-}" = uml ] || on_debug_kernel
-kunit_on_uml
+case ${1:-} in
+uml) kunit_on_uml ;;
+stress) on_debug_kernel stress ;;
+*)
+	# The longest first, so that both end at about the same time.
+	on_debug_kernel kvm_selftests kvm_selftests_in_place kunit_on_x86 hugetlb_selftests_in_place hugetlb_selftests \
+		canaries
+	kunit_on_uml
+	;;
+esac
 progress 'summary'
 run summary

@@ -1,7 +1,7 @@
 # Plan: those programs listed in /tests/list (one per line: NAME SECONDS PATH BOOT...) that take part with
 # kvm.gmem_in_place_conversion off, then the whole run's checks. Other plans set another boot before they come here.
 boot=${boot:-off}
-case $boot in hugetlb-*) pools_move=yes ;; esac
+case $boot in hugetlb-* | stress-*) pools_move=yes ;; esac
 prepare_counting
 nodes=$(ls -d /sys/devices/system/node/node[0-9]* | wc -l)
 [ "$nodes" -ge 2 ] || echo "@changed setup numa_nodes 2 $nodes"
