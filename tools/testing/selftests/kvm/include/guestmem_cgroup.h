@@ -166,7 +166,7 @@ static inline void expect_groups_dead(u64 dying)
 {
 	int tries = 0;
 
-	while (dying_groups() > dying && ++tries < 500)
+	while (dying_groups() > dying && ++tries < 2000)
 		usleep(10000);
 	TEST_ASSERT(dying_groups() <= dying, "the cgroup does not die with its last charge");
 }
