@@ -383,6 +383,27 @@ static void poison_of_a_parked_page(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
 }
 
+/* It must not wait for the lock of what is no page of its own when the lock is let go. */
+static void poison_of_a_piece_that_is_merged(struct kunit *test)
+{
+	struct folio *piece;
+	int err;
+
+	layout_write(test, 0, 1);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	piece = gmt_get(test, layout_block(test) - 1);
+	KUNIT_ASSERT_TRUE(test, folio_trylock(piece));
+	KUNIT_ASSERT_TRUE(test, folio_ref_freeze(piece, folio_nr_pages(piece)));
+	err = memory_failure(folio_pfn(piece), MF_SW_SIMULATED);
+	folio_ref_unfreeze(piece, folio_nr_pages(piece));
+	folio_unlock(piece);
+	num_poisoned_pages_sub(folio_pfn(piece), 1);
+	KUNIT_EXPECT_EQ(test, err, -EBUSY);
+	KUNIT_EXPECT_FALSE(test, folio_test_hwpoison(piece));
+	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	layout_expect(test, false);
+}
+
 /*
  * unpoison_memory() refuses a page that has another reference, that of its block.  The
  * bad page is the first one of the piece: struct pages of others are read-only.
@@ -446,6 +467,7 @@ static struct kunit_case pieces_cases[] = {
 	KUNIT_CASE_PARAM(poison_of_a_single_page, pool_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_parked_page, pool_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_piece, large_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_piece_that_is_merged, large_gen_params),
 #endif
 	{}
 };
