@@ -240,16 +240,18 @@ static void expect_all_counts(struct race *race, int nr_hosts)
 	}
 }
 
-static void expect_all_users_worked(struct race *race, int nr_hosts)
+/* On a machine with other things to do, some get their turn late. */
+static bool all_users_worked(struct race *race, int nr_hosts)
 {
 	int i;
 
 	for (i = 0; i < race->nr_vcpus; i++)
-		TEST_ASSERT(race->guest->rounds[i] > 1, "vCPU %d did nothing", i);
+		if (READ_ONCE(race->guest->rounds[i]) < 2)
+			return false;
 	for (i = 0; i < nr_hosts; i++)
-		TEST_ASSERT(race->hosts[i].done && race->hosts[i].refused,
-			    "host thread %d counted %lu times and was refused %lu times", i,
-			    race->hosts[i].done, race->hosts[i].refused);
+		if (!READ_ONCE(race->hosts[i].done) || !READ_ONCE(race->hosts[i].refused))
+			return false;
+	return true;
 }
 
 /* The first pages are never private: users beside the range. */
@@ -277,13 +279,13 @@ FIXTURE_TEARDOWN(guestmem_convert_race)
 TEST_F_TIMEOUT(guestmem_convert_race, nobody_loses_a_write, 600)
 {
 	struct race *race = &self->race;
+	u64 i;
 
 	create_race(race, 2);
 	start_users(race, NR_HOSTS);
-	for (u64 i = 0; i < part_of(NR_FLIPS); i++)
+	for (i = 0; i < part_of(NR_FLIPS) || !all_users_worked(race, NR_HOSTS); i++)
 		flip_random_range(race);
 	stop_users(race, NR_HOSTS);
-	expect_all_users_worked(race, NR_HOSTS);
 	expect_all_counts(race, NR_HOSTS);
 }
 
@@ -295,7 +297,7 @@ TEST_F_TIMEOUT(guestmem_convert_race, touching_is_no_reason_to_refuse_private, 6
 
 	create_race(race, 1);
 	start_users(race, NR_HOSTS);
-	for (i = 0; i < part_of(NR_TO_PRIVATE); i++) {
+	for (i = 0; i < part_of(NR_TO_PRIVATE) || !all_users_worked(race, NR_HOSTS); i++) {
 		int err = try_convert(race->fd, FIRST_FLIPPED, 4, true);
 
 		TEST_ASSERT(!err, "to private for the %luth time: %s", i + 1, strerror(err));
@@ -303,7 +305,6 @@ TEST_F_TIMEOUT(guestmem_convert_race, touching_is_no_reason_to_refuse_private, 6
 	}
 	stop_users(race, NR_HOSTS);
 	pr_info("# %lu conversions to private, none refused\n", i);
-	expect_all_users_worked(race, NR_HOSTS);
 	expect_all_counts(race, NR_HOSTS);
 }
 
@@ -314,7 +315,7 @@ TEST_F_TIMEOUT(guestmem_convert_race, vcpus_are_no_reason_to_refuse_shared, 1200
 
 	create_race(race, NR_VCPUS);
 	start_users(race, 0);
-	for (i = 0; i < part_of(NR_TO_SHARED); i++) {
+	for (i = 0; i < part_of(NR_TO_SHARED) || !all_users_worked(race, 0); i++) {
 		int err;
 
 		make_private(race->fd, FIRST_FLIPPED, 1);
@@ -323,7 +324,6 @@ TEST_F_TIMEOUT(guestmem_convert_race, vcpus_are_no_reason_to_refuse_shared, 1200
 	}
 	stop_users(race, 0);
 	pr_info("# %lu conversions to shared, none refused\n", i);
-	expect_all_users_worked(race, 0);
 	expect_all_counts(race, 0);
 }
 

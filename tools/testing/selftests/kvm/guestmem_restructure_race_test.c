@@ -156,6 +156,17 @@ static void start_vcpus(struct race *race)
 		pr_info("# not root: conversions wait for their turn\n");
 }
 
+/* On a machine with other things to do, some get their turn late. */
+static bool all_vcpus_worked(struct race *race)
+{
+	u64 i;
+
+	for (i = 0; i < race->nr_vcpus; i++)
+		if (READ_ONCE(race->guest->rounds[i]) < 2)
+			return false;
+	return true;
+}
+
 static void stop_vcpus(struct race *race)
 {
 	u64 i;
@@ -165,7 +176,6 @@ static void stop_vcpus(struct race *race)
 		kvm_pthread_join(race->vcpus[i].thread, NULL);
 		pr_info("# vCPU %lu: %lu rounds, %lu exits\n", i, race->guest->rounds[i],
 			race->vcpus[i].exits);
-		TEST_ASSERT(race->guest->rounds[i] > 1, "vCPU %lu did nothing", i);
 	}
 }
 
@@ -251,10 +261,10 @@ TEST_F_TIMEOUT(guestmem_restructure_race, block_is_split_and_merged, 7200)
 	struct race *race = &self->race;
 	u64 i, nr = part_of(NR_SPLITS);
 
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr || !all_vcpus_worked(race); i++)
 		flip(race, i % NR_FLIPPED);
 	stop_vcpus(race);
-	pr_info("# %lu conversions to shared, none refused\n", nr);
+	pr_info("# %lu conversions to shared, none refused\n", i);
 	expect_all_counts(race);
 }
 
@@ -265,11 +275,11 @@ TEST_F_TIMEOUT(guestmem_restructure_race, pages_flip_in_a_split_piece, 7200)
 	u64 i, nr = part_of(NR_FLIPS * race->nr_vcpus / MAX_VCPUS);
 
 	make_shared(race->bed.fd, STAYS_SHARED, 1);
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr || !all_vcpus_worked(race); i++)
 		flip(race, i % 3);
 	expect_folios(race->bed.fd, 0, PIECE);
 	stop_vcpus(race);
-	pr_info("# %lu conversions to shared, none refused\n", nr);
+	pr_info("# %lu conversions to shared, none refused\n", i);
 	expect_all_counts(race);
 }
 
@@ -280,7 +290,7 @@ TEST_F_TIMEOUT(guestmem_restructure_race, pages_change_at_random, 7200)
 	u64 i, page, nr = part_of(NR_RANDOM);
 	bool shared[NR_FLIPPED] = {};
 
-	for (i = 0; i < nr; i++) {
+	for (i = 0; i < nr || !all_vcpus_worked(race); i++) {
 		page = kvm_random_u32_in_range(&kvm_rng, 0, NR_FLIPPED - 1);
 		if (shared[page]) {
 			host_counts(race, page);
