@@ -27,18 +27,6 @@ static const void *pool_gen_params(struct kunit *test, const void *prev, char *d
 	return allocator;
 }
 
-/* Those with pieces that are larger than a page. */
-static const void *large_gen_params(struct kunit *test, const void *prev, char *desc)
-{
-	const struct gmt_allocator *allocator = prev;
-
-	do {
-		allocator = pool_gen_params(test, allocator, desc);
-	} while (allocator && allocator->block_order == PMD_ORDER);
-
-	return allocator;
-}
-
 static struct hstate *pool(struct kunit *test)
 {
 	return size_to_hstate(1UL << gmt(test)->allocator->unit_log2);
@@ -336,6 +324,18 @@ static void charge_comes_back(struct kunit *test)
  */
 
 #ifdef CONFIG_MEMORY_FAILURE
+/* Those with pieces that are larger than a page. */
+static const void *large_gen_params(struct kunit *test, const void *prev, char *desc)
+{
+	const struct gmt_allocator *allocator = prev;
+
+	do {
+		allocator = pool_gen_params(test, allocator, desc);
+	} while (allocator && allocator->block_order == PMD_ORDER);
+
+	return allocator;
+}
+
 /* A bad page keeps its block from being merged, and from the pool. */
 static unsigned long poison_piece(struct kunit *test, pgoff_t bad)
 {
