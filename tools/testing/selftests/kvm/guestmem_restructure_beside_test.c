@@ -11,12 +11,9 @@
 
 #define PIECE		512
 #define NR_ROUNDS	10000
-#define NR_BLOCKS	2
+#define NR_SMALL	2
 #define MEMORY		"/sys/devices/system/memory"
 #define COMPACT		"/proc/sys/vm/compact_memory"
-
-/* Longer than anyone looks at a page, and than a busy machine takes for it. */
-#define PATIENCE_MS	20000
 
 struct beside {
 	struct huge_bed bed;
@@ -186,34 +183,30 @@ static void flip(struct beside *b, u64 page, u64 seed)
 
 FIXTURE_SETUP(guestmem_restructure_beside)
 {
-	const char *why = variant->disturbance.why_not() ?:
-			  why_no_pool(1ull << variant->log2, NR_BLOCKS);
+	u64 unit = 1ull << variant->log2, nr = unit == SZ_1G ? 1 : NR_SMALL;
+	const char *why = variant->disturbance.why_not() ?: why_no_pool(unit, nr);
 	struct beside *b = &self->b;
-	u64 unit = 1ull << variant->log2;
 
 	if (why)
 		SKIP(return, "%s", why);
 
 	b->before = read_pool(unit);
-	b->bed = __create_huge_bed(KVM_X86_SW_PROTECTED_VM, variant->log2,
-				   unit == SZ_1G ? unit : NR_BLOCKS * unit,
+	b->bed = __create_huge_bed(KVM_X86_SW_PROTECTED_VM, variant->log2, nr * unit,
 				   GUEST_MEMFD_FLAG_MMAP);
 	bind_huge_bed(&b->bed);
 	b->mem = map_file(b->bed.fd, b->bed.size);
-	allocate_bytes(b->bed.fd, 0, b->bed.size);
+	allocate_blocks(b->bed.fd, unit, 0, nr);
 	b->pfn = shown_pfn(b->bed.fd, 0);
+	TEST_ASSERT(b->pfn, "debugfs does not tell the file's pages");
 }
 
 FIXTURE_TEARDOWN(guestmem_restructure_beside)
 {
 	struct beside *b = &self->b;
-	int ms;
 
 	kvm_munmap(b->mem, b->bed.size);
 	free_huge_bed(&b->bed);
-	for (ms = 0; ms < PATIENCE_MS && pool_read(b->bed.unit, "free") < b->before.free; ms++)
-		usleep(1000);
-	expect_pool(b->bed.unit, &b->before, 0, 0, "after the file was closed");
+	expect_pool_back(b->bed.unit, &b->before, "after the file was closed");
 }
 
 TEST_F_TIMEOUT(guestmem_restructure_beside, pages_flip_and_keep_their_contents, 900)

@@ -72,15 +72,6 @@ static void close_file(int *fd, u64 *mem, u64 size)
 	*fd = -1;
 }
 
-static void expect_pool_back(u64 unit, const struct pool *before)
-{
-	int ms;
-
-	for (ms = 0; ms < 20000 && pool_read(unit, "free") < before->free; ms++)
-		usleep(1000);
-	expect_pool(unit, before, 0, 0, "in the end");
-}
-
 /* That of a reservation goes a moment after the last page. */
 static void expect_charges_gone(struct group *g)
 {
@@ -95,7 +86,7 @@ FIXTURE_TEARDOWN(guestmem_restructure_cgroup)
 {
 	close_file(&self->fd, self->mem, 2 * self->unit);
 	holder_close(&self->holder);
-	expect_pool_back(self->unit, &self->before);
+	expect_pool_back(self->unit, &self->before, "in the end");
 	if (!access(GROUP, F_OK)) {
 		expect_charges_gone(&self->group);
 		leave_group(&self->group);
@@ -154,7 +145,7 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, charge_goes_with_the_holder, 240)
 	close_file(&self->fd, self->mem, 2 * self->unit);
 	expect_charges(g, 2, 1, "with the page held");
 	self->holder.release(&self->holder);
-	expect_pool_back(self->unit, &self->before);
+	expect_pool_back(self->unit, &self->before, "in the end");
 	expect_charges_gone(g);
 }
 

@@ -15,9 +15,6 @@
 #define ORDER_2M	9
 #define NR_BLOCKS	2ull
 
-/* Blocks that come back in the background take less, unless the machine is busy. */
-#define PATIENCE_MS	20000
-
 /*
  * What is looked at: each page of one piece of 2M in the first block, by its first
  * word, and places all over the block, by the second word of their page.  The page
@@ -67,13 +64,9 @@ static void forget_vm(struct restructure *r)
 }
 
 /* In the background, if someone held a page for a moment. */
-static void expect_pool_back(struct restructure *r, const char *when)
+static void expect_blocks_back(struct restructure *r, const char *when)
 {
-	int ms;
-
-	for (ms = 0; ms < PATIENCE_MS && pool_read(r->bed.unit, "free") < r->before.free; ms++)
-		usleep(1000);
-	expect_pool(r->bed.unit, &r->before, 0, 0, when);
+	expect_pool_back(r->bed.unit, &r->before, when);
 }
 
 static void guest_near(struct restructure *r, enum guest_op op, u64 first, u64 nr, u64 seed)
@@ -216,7 +209,7 @@ FIXTURE_TEARDOWN(guestmem_restructure)
 {
 	forget_file(&self->r);
 	forget_vm(&self->r);
-	expect_pool_back(&self->r, "after the file was closed");
+	expect_blocks_back(&self->r, "after the file was closed");
 }
 
 TEST_F_TIMEOUT(guestmem_restructure, block_is_split_around_a_shared_page, 240)
@@ -523,7 +516,7 @@ FIXTURE_TEARDOWN(guestmem_restructure_shared)
 {
 	forget_file(&self->r);
 	forget_vm(&self->r);
-	expect_pool_back(&self->r, "after the file was closed");
+	expect_blocks_back(&self->r, "after the file was closed");
 }
 
 TEST_F_TIMEOUT(guestmem_restructure_shared, block_starts_in_single_pages, 480)
@@ -621,7 +614,7 @@ FIXTURE_TEARDOWN(guestmem_restructure_pin)
 	forget_file(&self->r);
 	forget_vm(&self->r);
 	holder_close(&self->holder);
-	expect_pool_back(&self->r, "with the holder gone");
+	expect_blocks_back(&self->r, "with the holder gone");
 }
 
 TEST_F_TIMEOUT(guestmem_restructure_pin, held_page_stays_shared, 240)
@@ -677,7 +670,7 @@ TEST_F_TIMEOUT(guestmem_restructure_pin, block_outlives_file_and_vm, 240)
 	expect_pool(r->bed.unit, &r->before, 1, 0, "with the VM gone");
 
 	self->holder.release(&self->holder);
-	expect_pool_back(r, "with the page let go");
+	expect_blocks_back(r, "with the page let go");
 }
 
 /* The pool has another page for the next file. */
@@ -762,7 +755,7 @@ FIXTURE_TEARDOWN(guestmem_restructure_poison)
 	forget_file(&self->r);
 	forget_vm(&self->r);
 	unpoison(self->pfn);
-	expect_pool_back(&self->r, "with the page unpoisoned");
+	expect_blocks_back(&self->r, "with the page unpoisoned");
 }
 
 static void expect_ehwpoison(struct restructure *r, u64 page)
@@ -937,7 +930,7 @@ TEST_F_TIMEOUT(guestmem_restructure_kill, pool_has_its_pages_back, 480)
 
 	for (i = 0; i < variant->nr; i++) {
 		kill_vmm(variant->log2, kvm_random_u32_in_range(&kvm_rng, 0, 300000));
-		expect_pool_back(&self->r, "after the VMM was killed");
+		expect_blocks_back(&self->r, "after the VMM was killed");
 	}
 }
 

@@ -113,6 +113,18 @@ static inline void expect_pool(u64 unit, const struct pool *before, long taken,
 		    before->resv + resv);
 }
 
+/* Blocks that come back in the background take less, unless the machine is busy. */
+#define PATIENCE_MS	20000
+
+static inline void expect_pool_back(u64 unit, const struct pool *before, const char *when)
+{
+	int ms;
+
+	for (ms = 0; ms < PATIENCE_MS && pool_read(unit, "free") < before->free; ms++)
+		usleep(1000);
+	expect_pool(unit, before, 0, 0, when);
+}
+
 /* NULL, or why a test that needs @nr pages of this size cannot run. */
 static inline const char *why_no_pool(u64 unit, u64 nr)
 {
