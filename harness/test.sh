@@ -55,15 +55,17 @@ pack_guest() {
 	programs | "$harness/pack-tests.sh" "$BUILD/guest.cpio" "$debug" "$selftests"
 }
 
-# A race is as long as it is asked for on the kernel without debugging that `make matrix` boots: there eight vCPUs and
-# 100,000 conversions take seconds, here more than 20 minutes.
+# What takes long is done in part. All of a race is for the kernel without debugging that `make matrix` boots: there eight
+# vCPUs and 100,000 conversions take seconds, here more than 20 minutes.
+part='GUESTMEM_TEST_PERCENT=2'
 # Compaction that nobody has asked for takes references to pages whose layout is compared.
-debug_args='loglevel=7 printk.time=1 oops=panic numa=fake=2 hugetlb_free_vmemmap=on GUESTMEM_TEST_PERCENT=2'
+debug_args='loglevel=7 printk.time=1 oops=panic numa=fake=2 hugetlb_free_vmemmap=on'
 debug_args+=' sysctl.vm.compaction_proactiveness=0'
 # Four free huge pages at least: what the base tree's own tests want to see.
-boot_args="$debug_args hugepages=16"
+boot_args="$debug_args $part hugepages=16"
 # Pools of both sizes, a page of 1G on each node: with less than 10G of memory the first one has none that is whole.
-hugetlb_args="$debug_args hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
+pools_args="$debug_args hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
+hugetlb_args="$pools_args $part"
 kunit_args="$boot_args hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*"
 in_place='kvm.gmem_in_place_conversion=1'
 
@@ -110,7 +112,7 @@ hugetlb_selftests_in_place() {
 }
 
 stress() {
-	boot 'Stress' stress-on "${hugetlb_args/PERCENT=2/PERCENT=100} $in_place" --memory 10G
+	boot 'Stress' stress-on "$pools_args $in_place" --memory 10G
 }
 
 # One boot with something for each check to find.
