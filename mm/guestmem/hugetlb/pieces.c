@@ -250,21 +250,36 @@ static void ghugetlb_merge_single(struct guestmem_pieces *p, struct ghugetlb_blo
 		ghugetlb_vmemmap_close(p, folio);
 }
 
-static void ghugetlb_unlist_pieces(struct folio *folio, unsigned int to)
+/*
+ * Memory that is to go offline is searched for HugeTLB pages without references, which
+ * have to have a size.  That of an optimized page always is one of HugeTLB's.
+ */
+static void ghugetlb_unlist_pieces(struct ghugetlb_block *block, struct folio *folio,
+				   unsigned int to)
 {
+	unsigned long step = folio_nr_pages(folio);
+	struct folio *piece;
+
 	guard(spinlock_irq)(&hugetlb_lock);
-	for (unsigned long i = 0; i < 1UL << to; i += folio_nr_pages(folio))
-		list_del_init(&page_folio(folio_page(folio, i))->lru);
+	for (unsigned long i = 0; i < 1UL << to; i += step) {
+		piece = page_folio(folio_page(folio, i));
+		list_del_init(&piece->lru);
+		if (!ghugetlb_block_optimized(block))
+			__folio_clear_hugetlb(piece);
+	}
 }
 
 static void ghugetlb_merge_typed(struct guestmem_pieces *p, struct ghugetlb_block *block,
 				 struct folio *folio, unsigned int to)
 {
-	ghugetlb_unlist_pieces(folio, to);
-	if (ghugetlb_block_optimized(block))
+	ghugetlb_unlist_pieces(block, folio, to);
+	if (ghugetlb_block_optimized(block)) {
 		ghugetlb_vmemmap_merge(p, folio, to);
-	else
-		guestmem_merge_folios(folio, to);
+		return;
+	}
+
+	guestmem_merge_folios(folio, to);
+	ghugetlb_type_piece(block, folio);
 }
 
 static void ghugetlb_merge_any(struct guestmem_pieces *p, struct ghugetlb_block *block,
