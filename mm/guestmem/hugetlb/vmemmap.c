@@ -202,6 +202,14 @@ static void ghugetlb_vmemmap_drop(struct guestmem_pieces *p, void *structs, stru
 	list_add(&page->lru, &p->dropped);
 }
 
+/* Whoever looks at it as a HugeTLB page has this lock, and has to be done with it. */
+static void ghugetlb_vmemmap_drop_head(struct guestmem_pieces *p, void *structs,
+				       struct page *tail)
+{
+	guard(spinlock_irq)(&hugetlb_lock);
+	ghugetlb_vmemmap_drop(p, structs, tail);
+}
+
 /* Pieces of HugeTLB's type become @folio, of order @to. */
 void ghugetlb_vmemmap_merge(struct guestmem_pieces *p, struct folio *folio, unsigned int to)
 {
@@ -211,7 +219,7 @@ void ghugetlb_vmemmap_merge(struct guestmem_pieces *p, struct folio *folio, unsi
 	p->stale = true;
 	for (unsigned long i = 0; i < 1UL << to; i += 1UL << from) {
 		if (i)
-			ghugetlb_vmemmap_drop(p, folio_page(folio, i), tail);
+			ghugetlb_vmemmap_drop_head(p, folio_page(folio, i), tail);
 		ghugetlb_vmemmap_share(folio_page(folio, i), from, tail);
 		cond_resched();
 	}
