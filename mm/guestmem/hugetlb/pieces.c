@@ -127,6 +127,13 @@ void ghugetlb_blocks_release(struct ghugetlb_file *f, pgoff_t start, pgoff_t end
 	}
 }
 
+static void ghugetlb_set_memcg(struct folio *folio, const struct folio *from)
+{
+#ifdef CONFIG_MEMCG
+	folio->memcg_data = from ? from->memcg_data : 0;
+#endif
+}
+
 /* What is charged, and for whom, stays with the block; the pieces are nobody's. */
 static void ghugetlb_block_begin(struct ghugetlb_block *block, struct folio *folio)
 {
@@ -135,9 +142,7 @@ static void ghugetlb_block_begin(struct ghugetlb_block *block, struct folio *fol
 	block->folio = folio;
 	block->saved = *folio;
 	list_add(&block->split, &ghugetlb_split);
-#ifdef CONFIG_MEMCG
-	folio->memcg_data = 0;
-#endif
+	ghugetlb_set_memcg(folio, NULL);
 }
 
 static void ghugetlb_block_end(struct ghugetlb_block *block)
@@ -147,9 +152,7 @@ static void ghugetlb_block_end(struct ghugetlb_block *block)
 	guard(spinlock_irq)(&hugetlb_lock);
 	list_del(&block->split);
 	folio->private = saved->private;
-#ifdef CONFIG_MEMCG
-	folio->memcg_data = saved->memcg_data;
-#endif
+	ghugetlb_set_memcg(folio, saved);
 	hugetlb_set_folio_subpool(folio, hugetlb_folio_subpool(saved));
 	set_hugetlb_cgroup(folio, hugetlb_cgroup_from_folio(saved));
 	set_hugetlb_cgroup_rsvd(folio, hugetlb_cgroup_from_folio_rsvd(saved));
@@ -194,6 +197,8 @@ static void ghugetlb_type_piece(struct ghugetlb_block *block, struct folio *piec
 {
 	guard(spinlock_irq)(&hugetlb_lock);
 	piece->private = NULL;
+	/* Its head may be a copy of that of the block. */
+	ghugetlb_set_memcg(piece, NULL);
 	init_new_hugetlb_folio(piece);
 	folio_set_hugetlb_migratable(piece);
 	if (ghugetlb_block_optimized(block))
