@@ -405,9 +405,9 @@ static void counts_file_pages(struct kunit *test)
 	long before = gmt(test)->file_pages;
 
 	gmt_allocate_all(test);
-	KUNIT_EXPECT_EQ(test, gmt_file_pages(), before + gmt_pages_rounded(test));
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_FILE_PAGES), before + gmt_pages_rounded(test));
 	KUNIT_ASSERT_EQ(test, gmt_punch(test, 0, gmt(test)->allocator->pages), 0);
-	KUNIT_EXPECT_EQ(test, gmt_file_pages(), before);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_FILE_PAGES), before);
 }
 
 static void folios_are_on_the_right_lru(struct kunit *test)

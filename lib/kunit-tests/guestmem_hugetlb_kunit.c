@@ -112,28 +112,18 @@ static void takes_pages_from_its_reservation(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gi->mapping->nrpages, 0);
 }
 
-static unsigned long hugetlb_pages(void)
-{
-	unsigned long pages = 0;
-	int node;
-
-	for_each_online_node(node)
-		pages += node_page_state(NODE_DATA(node), NR_HUGETLB);
-	return pages;
-}
-
 /* gmt_exit() looks at NR_FILE_PAGES, which is not to move at all. */
 static void counts_pages_once(struct kunit *test)
 {
-	unsigned long before = hugetlb_pages();
-	long file_pages = gmt_file_pages();
+	long before = gmt_counted(NR_HUGETLB);
+	long file_pages = gmt_counted(NR_FILE_PAGES);
 
 	hpool_open_blocks(test, 1);
 	gmt_get(test, 0);
-	KUNIT_EXPECT_EQ(test, gmt_file_pages(), file_pages);
-	KUNIT_EXPECT_EQ(test, hugetlb_pages() - before, hpool_bed(test)->block);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_FILE_PAGES), file_pages);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_HUGETLB) - before, hpool_bed(test)->block);
 	gmt_close(test);
-	KUNIT_EXPECT_EQ(test, hugetlb_pages(), before);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_HUGETLB), before);
 }
 
 /* Private mappings of HugeTLB leave their pages marked as up to date. */

@@ -210,6 +210,26 @@ static void pieces_have_their_type(struct kunit *test)
 	}
 }
 
+/* Those that the host maps are a file's, all others HugeTLB's. */
+static void every_page_is_counted_once(struct kunit *test)
+{
+	long file_pages = gmt_counted(NR_FILE_PAGES), huge = gmt_counted(NR_HUGETLB);
+	long single = 1L << min_t(unsigned int, PMD_ORDER, gmt(test)->allocator->block_order);
+
+	layout_allocate(test, 0);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_FILE_PAGES) - file_pages, single);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_HUGETLB) - huge, layout_block(test) - single);
+	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_FILE_PAGES), file_pages);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_HUGETLB) - huge, layout_block(test));
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	gmt_close(test);
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_FILE_PAGES), file_pages);
+	KUNIT_EXPECT_EQ(test, gmt_counted(NR_HUGETLB), huge);
+}
+
 /*
  * Pieces in use
  */
@@ -457,6 +477,7 @@ static struct kunit_case pieces_cases[] = {
 	KUNIT_CASE_PARAM(struct_pages_come_back, pool_gen_params),
 	KUNIT_CASE_PARAM(block_is_on_its_list_again, pool_gen_params),
 	KUNIT_CASE_PARAM(pieces_have_their_type, pool_gen_params),
+	KUNIT_CASE_PARAM(every_page_is_counted_once, pool_gen_params),
 	KUNIT_CASE_PARAM(held_page_keeps_its_block, pool_gen_params),
 	KUNIT_CASE_PARAM(last_of_many_brings_the_block_back, pool_gen_params),
 	KUNIT_CASE_PARAM(block_that_came_back_is_whole, pool_gen_params),

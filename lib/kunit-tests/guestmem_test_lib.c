@@ -137,7 +137,7 @@ int gmt_init(struct kunit *test)
 		return err;
 
 	mock_breaches();
-	fixture->file_pages = gmt_file_pages();
+	fixture->file_pages = gmt_counted(NR_FILE_PAGES);
 	test->priv = fixture;
 	return 0;
 }
@@ -203,7 +203,8 @@ void gmt_exit(struct kunit *test)
 	KUNIT_EXPECT_EQ_MSG(test, guestmem_selectors() & (MOCK_SELECTOR | MOCK_SELECTOR_CHARGED |
 						    MOCK_SELECTOR_PIECES),
 			    0, "an allocator is still in use");
-	KUNIT_EXPECT_EQ_MSG(test, gmt_file_pages(), gmt(test)->file_pages, "NR_FILE_PAGES");
+	KUNIT_EXPECT_EQ_MSG(test, gmt_counted(NR_FILE_PAGES), gmt(test)->file_pages,
+			    "NR_FILE_PAGES");
 }
 
 /*
@@ -356,7 +357,7 @@ bool gmt_filled(struct folio *folio, u8 byte)
 }
 
 /* What the CPUs have counted and not yet passed on. */
-static long gmt_pending_file_pages(pg_data_t *node)
+static long gmt_pending(pg_data_t *node, enum node_stat_item item)
 {
 	long pages = 0;
 #ifdef CONFIG_SMP
@@ -364,20 +365,19 @@ static long gmt_pending_file_pages(pg_data_t *node)
 
 	for_each_online_cpu(cpu)
 		pages += per_cpu_ptr(node->per_cpu_nodestats, cpu)
-				->vm_node_stat_diff[NR_FILE_PAGES];
+				->vm_node_stat_diff[item];
 #endif
 	return pages;
 }
 
 /* Exact, unlike global_node_page_state(). */
-long gmt_file_pages(void)
+long gmt_counted(enum node_stat_item item)
 {
 	long pages = 0;
 	pg_data_t *node;
 
 	for_each_online_pgdat(node)
-		pages += atomic_long_read(&node->vm_stat[NR_FILE_PAGES]) +
-			 gmt_pending_file_pages(node);
+		pages += atomic_long_read(&node->vm_stat[item]) + gmt_pending(node, item);
 	return pages;
 }
 

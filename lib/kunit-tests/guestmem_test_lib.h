@@ -116,7 +116,7 @@ pgoff_t gmt_folio_pages(struct kunit *test);
 pgoff_t gmt_pages_rounded(struct kunit *test);
 void gmt_fill(struct folio *folio, u8 byte);
 bool gmt_filled(struct folio *folio, u8 byte);
-long gmt_file_pages(void);
+long gmt_counted(enum node_stat_item item);
 
 /* How a change went since the log of the fixture's file was cleared. */
 unsigned int gmt_nr_steps(struct kunit *test, enum guestmem_target target, pgoff_t start,

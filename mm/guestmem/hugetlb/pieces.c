@@ -205,6 +205,12 @@ static void ghugetlb_type_piece(struct ghugetlb_block *block, struct folio *piec
 		folio_set_hugetlb_vmemmap_optimized(piece);
 }
 
+/* Single pages are counted as pages of a file, and only as that. */
+static void ghugetlb_count(struct ghugetlb_block *block, long nr)
+{
+	lruvec_stat_mod_folio(&block->saved, NR_HUGETLB, nr);
+}
+
 /* It may have been on a list of those who tried to move it. */
 static void ghugetlb_untype_piece(struct folio *piece)
 {
@@ -241,6 +247,7 @@ static void ghugetlb_split_pieces(struct guestmem_pieces *p, struct folio *folio
 		return;
 	}
 
+	ghugetlb_count(block, -folio_nr_pages(folio));
 	ghugetlb_untype_piece(folio);
 	guestmem_split_folio(folio, 0);
 }
@@ -251,6 +258,7 @@ static void ghugetlb_merge_single(struct guestmem_pieces *p, struct ghugetlb_blo
 {
 	guestmem_merge_folios(folio, to);
 	ghugetlb_type_piece(block, folio);
+	ghugetlb_count(block, folio_nr_pages(folio));
 	if (ghugetlb_block_optimized(block))
 		ghugetlb_vmemmap_close(p, folio);
 }

@@ -12,11 +12,12 @@
 #define CGROUP	"/sys/fs/cgroup"
 #define GROUP	CGROUP "/guestmem_hugetlb"
 
-/* This process, in a cgroup of its own. */
+/* This process, in a cgroup of its own; @single: bytes of its blocks in single pages. */
 struct group {
 	char home[256];
 	u64 unit;
 	bool memcg;
+	u64 single;
 };
 
 static inline void find_home(char *home, size_t size)
@@ -50,6 +51,7 @@ static inline bool memcg_counts_hugetlb(bool on)
 static inline void enter_group(struct group *g, u64 unit)
 {
 	g->unit = unit;
+	g->single = 0;
 	g->memcg = memcg_counts_hugetlb(true);
 	find_home(g->home, sizeof(g->home));
 	/* A test that failed may have left it behind. */
@@ -128,7 +130,7 @@ static inline struct charges read_charges(const struct group *g)
 	return (struct charges) {
 		.rsvd = read_charge(g->unit, "rsvd.current"),
 		.usage = read_charge(g->unit, "current"),
-		.stat = memory_of_hugetlb() / g->unit,
+		.stat = memory_of_hugetlb(),
 		.memory = read_number(GROUP "/memory.current") / (g->unit / 2) / 2,
 	};
 }
@@ -137,14 +139,14 @@ static inline struct charges read_charges(const struct group *g)
 static inline void expect_charges(const struct group *g, u64 rsvd, u64 usage, const char *when)
 {
 	struct charges now = read_charges(g);
-	u64 memory = g->memcg ? usage : 0;
+	u64 stat = g->memcg ? usage * g->unit - g->single : 0;
 
 	TEST_ASSERT(now.rsvd == rsvd, "%s: %lu blocks charged as reserved, expected %lu",
 		    when, now.rsvd, rsvd);
 	TEST_ASSERT(now.usage == usage, "%s: %lu blocks charged as used, expected %lu",
 		    when, now.usage, usage);
-	TEST_ASSERT(now.stat == memory, "%s: memory.stat has %lu blocks, expected %lu", when,
-		    now.stat, memory);
+	TEST_ASSERT(now.stat == stat, "%s: memory.stat has %lu bytes, expected %lu", when,
+		    now.stat, stat);
 }
 
 static inline u64 dying_groups(void)
