@@ -424,9 +424,11 @@ struct guestmem_pieces {
  * @release: **Required.** Give back all that is left on @p->reserved.  May sleep,
  *	must not allocate, cannot fail.
  *
- * @open: **Required.** @folio, locked and with its reference count frozen, is about
- *	to be split into folios of order @to: make that many of its struct pages
- *	writable.  Followed by flush, before split.
+ * @open: **Required.** The range of order @from that begins with page @first of
+ *	@folio, locked and with its reference count frozen, is about to be split into
+ *	folios of order @to: make that many of its struct pages writable.  First the
+ *	whole of @folio is opened, then, where a piece will be split at once, the
+ *	range it will be.  Followed by one flush for all of a step, before split.
  *
  * @split: **Required.** Turn @folio, locked, frozen and opened, into folios of
  *	order @to, each frozen, the first one locked, with mapping, index and the
@@ -437,8 +439,8 @@ struct guestmem_pieces {
  *	that begins with @folio are locked and frozen, have the same order and are
  *	counted nowhere.  They become one folio, frozen and locked.
  *
- * @flush: **Required.** Called after @open, and after the last @merge of a step, when
- *	struct pages may be mapped in two ways until it returns.
+ * @flush: **Required.** Called once in a step: after the last @open, or after the last
+ *	@merge.  Struct pages may be mapped in two ways until it returns.
  *
  * Apart from @reserve none of these may allocate or fail.  @split and @merge are
  * called for up to as many folios as a block has pieces, with a resched point
@@ -448,7 +450,8 @@ struct guestmem_pieces_operations {
 	int (*reserve)(struct guestmem_pieces *p, struct folio *folio,
 		       unsigned int from, unsigned int to);
 	void (*release)(struct guestmem_pieces *p);
-	void (*open)(struct guestmem_pieces *p, struct folio *folio, unsigned int to);
+	void (*open)(struct guestmem_pieces *p, struct folio *folio, unsigned long first,
+		     unsigned int from, unsigned int to);
 	void (*split)(struct guestmem_pieces *p, struct folio *folio, unsigned int to);
 	void (*merge)(struct guestmem_pieces *p, struct folio *folio, unsigned int to);
 	void (*flush)(struct guestmem_pieces *p);

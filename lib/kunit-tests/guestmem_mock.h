@@ -132,6 +132,7 @@ enum mock_op {
  * @inodes: set up and not torn down.
  * @plans: prepared, and neither committed to the end nor cancelled; of the one that
  *	splits, what it has reserved.
+ * @flushes: how often struct pages were flushed.
  * @pages: handed out and not given back, by pfn; the value is the file.
  */
 struct mock_allocator {
@@ -148,6 +149,7 @@ struct mock_allocator {
 
 	atomic_t inodes;
 	atomic_t plans;
+	unsigned int flushes;
 	struct xarray pages;
 };
 

@@ -437,10 +437,12 @@ static void mock_expect_frozen(struct folio *folio, const char *what)
 	mock_expect(!folio_ref_count(folio) && folio_test_locked(folio), what);
 }
 
-static void mock_open_folio(struct guestmem_pieces *p, struct folio *folio, unsigned int to)
+static void mock_open_folio(struct guestmem_pieces *p, struct folio *folio,
+			    unsigned long first, unsigned int from, unsigned int to)
 {
 	mock_expect_frozen(folio, "open of a folio that is in use");
-	for (unsigned long i = 1; i < 1UL << (folio_order(folio) - to); i++)
+	mock_expect(first + (1UL << from) <= folio_nr_pages(folio), "open beyond a folio");
+	for (unsigned long i = 1; i < 1UL << (from - to); i++)
 		mock_take_stub(p);
 }
 
@@ -466,6 +468,7 @@ static void mock_merge(struct guestmem_pieces *p, struct folio *folio, unsigned 
 
 static void mock_flush(struct guestmem_pieces *p)
 {
+	mock.flushes++;
 }
 
 static const struct guestmem_pieces_operations mock_pieces_ops = {

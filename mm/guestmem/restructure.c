@@ -427,50 +427,69 @@ static void guestmem_split_one(struct guestmem_change *c, struct folio *folio, u
 	guestmem_thaw_pieces(c, folio, from, to);
 }
 
-typedef void (*guestmem_level_fn)(struct guestmem_change *c, struct folio *folio,
-				  unsigned int to);
-
 /* Of the folios that the step makes too large, those of an order above @to. */
-static bool guestmem_for_level(struct guestmem_change *c, unsigned int to, guestmem_level_fn fn)
+static void guestmem_split_level(struct guestmem_change *c, unsigned int to)
 {
 	pgoff_t next, index = c->step.start;
 	struct folio *folio;
-	bool any = false;
 
 	while ((folio = guestmem_next_split(c, &index))) {
 		next = folio_next_index(folio);
-		if (folio_order(folio) > to) {
-			fn(c, folio, to);
-			any = true;
-		}
+		if (folio_order(folio) > to)
+			guestmem_split_one(c, folio, to);
 		index = next;
 		cond_resched();
 	}
-
-	return any;
 }
 
-static void guestmem_open_one(struct guestmem_change *c, struct folio *folio, unsigned int to)
+/* Pieces that do not exist yet, and will not be pieces for long. */
+static void guestmem_open_pieces(struct guestmem_change *c, struct folio *folio,
+				 unsigned int order)
 {
+	unsigned long nr = folio_nr_pages(folio), unit = 1UL << order;
 	struct guestmem_pieces *p = c->plan;
+	struct guestmem_range piece;
 
-	p->ops->open(p, folio, to);
+	for (unsigned long i = 0; i < nr; i += unit) {
+		piece.start = folio->index + i;
+		piece.end = piece.start + unit;
+		if (!guestmem_step_changes(c, piece))
+			continue;
+
+		p->ops->open(p, folio, i, order, 0);
+		cond_resched();
+	}
 }
 
-/* Struct pages are flushed once for all of the step. */
-static void guestmem_split_level(struct guestmem_change *c, unsigned int to)
+static void guestmem_open_folio(struct guestmem_change *c, struct folio *folio)
 {
+	unsigned int order = folio_order(folio), to = guestmem_next_order(c->gi, order);
 	struct guestmem_pieces *p = c->plan;
 
-	if (!guestmem_for_level(c, to, guestmem_open_one))
-		return;
+	p->ops->open(p, folio, 0, order, to);
+	if (to)
+		guestmem_open_pieces(c, folio, to);
+}
+
+/* All levels at once: struct pages are flushed once for all of the step. */
+static void guestmem_open_step(struct guestmem_change *c)
+{
+	struct guestmem_pieces *p = c->plan;
+	pgoff_t index = c->step.start;
+	struct folio *folio;
+
+	while ((folio = guestmem_next_split(c, &index))) {
+		guestmem_open_folio(c, folio);
+		index = folio_next_index(folio);
+		cond_resched();
+	}
 
 	p->ops->flush(p);
-	guestmem_for_level(c, to, guestmem_split_one);
 }
 
 static void guestmem_split_step(struct guestmem_change *c)
 {
+	guestmem_open_step(c);
 	if (c->gi->geo.piece_order)
 		guestmem_split_level(c, c->gi->geo.piece_order);
 	guestmem_split_level(c, 0);

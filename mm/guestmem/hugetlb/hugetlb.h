@@ -64,7 +64,8 @@ static inline unsigned int ghugetlb_piece_order(struct hstate *h)
 int ghugetlb_vmemmap_reserve(struct guestmem_pieces *p, struct folio *folio,
 			     unsigned int from, unsigned int to);
 void ghugetlb_vmemmap_free(struct list_head *pages);
-void ghugetlb_vmemmap_open(struct guestmem_pieces *p, struct folio *folio, unsigned int to);
+void ghugetlb_vmemmap_open(struct guestmem_pieces *p, struct folio *folio,
+			   unsigned long first, unsigned int from, unsigned int to);
 void ghugetlb_vmemmap_split(struct folio *folio, unsigned int to);
 void ghugetlb_vmemmap_merge(struct guestmem_pieces *p, struct folio *folio, unsigned int to);
 void ghugetlb_vmemmap_close(struct guestmem_pieces *p, struct folio *folio);
@@ -78,6 +79,7 @@ static inline int ghugetlb_vmemmap_reserve(struct guestmem_pieces *p, struct fol
 
 static inline void ghugetlb_vmemmap_free(struct list_head *pages) {}
 static inline void ghugetlb_vmemmap_open(struct guestmem_pieces *p, struct folio *folio,
+					 unsigned long first, unsigned int from,
 					 unsigned int to) {}
 static inline void ghugetlb_vmemmap_split(struct folio *folio, unsigned int to) {}
 static inline void ghugetlb_vmemmap_merge(struct guestmem_pieces *p, struct folio *folio,

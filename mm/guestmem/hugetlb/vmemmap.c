@@ -109,12 +109,13 @@ static void ghugetlb_vmemmap_map(void *structs, struct page *page, pgprot_t prot
 		   mk_pte(page, prot));
 }
 
-/* As good as another look at @structs, which nobody changes. */
-static void ghugetlb_vmemmap_unshare(struct guestmem_pieces *p, void *structs)
+/* As good as another look at @tail, which nobody changes. */
+static void ghugetlb_vmemmap_unshare(struct guestmem_pieces *p, void *structs,
+				     struct page *tail)
 {
 	struct page *page = ghugetlb_vmemmap_take(p);
 
-	copy_page(page_address(page), structs);
+	copy_page(page_address(page), page_address(tail));
 	ghugetlb_vmemmap_map(structs, page, PAGE_KERNEL);
 }
 
@@ -159,20 +160,28 @@ static void ghugetlb_vmemmap_open_heads(struct guestmem_pieces *p, struct folio 
 	}
 }
 
+/* @first is, or is about to be, the head of a page of order @from. */
+static void ghugetlb_vmemmap_open_tails(struct guestmem_pieces *p, struct page *first,
+					unsigned int from)
+{
+	struct page *tail = hugetlb_vmemmap_tail(from, page_zone(first));
+
+	for (unsigned long i = STRUCTS; i < 1UL << from; i += STRUCTS)
+		ghugetlb_vmemmap_unshare(p, first + i, tail);
+}
+
 /* Followed by a flush. */
-void ghugetlb_vmemmap_open(struct guestmem_pieces *p, struct folio *folio, unsigned int to)
+void ghugetlb_vmemmap_open(struct guestmem_pieces *p, struct folio *folio,
+			   unsigned long first, unsigned int from, unsigned int to)
 {
 	if (!folio_test_hugetlb_vmemmap_optimized(folio))
 		return;
 
 	p->stale = true;
-	if (to) {
+	if (to)
 		ghugetlb_vmemmap_open_heads(p, folio, to);
-		return;
-	}
-
-	for (unsigned long i = STRUCTS; i < folio_nr_pages(folio); i += STRUCTS)
-		ghugetlb_vmemmap_unshare(p, folio_page(folio, i));
+	else
+		ghugetlb_vmemmap_open_tails(p, folio_page(folio, first), from);
 }
 
 /* The struct pages that are not shared: the first page full of them. */
