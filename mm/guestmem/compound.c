@@ -56,7 +56,7 @@ static void guestmem_split_off(struct folio *whole, unsigned long i, unsigned lo
  * first one is locked.  They have mapping, index, and the flags that say what
  * the memory holds; but no charge and no page type, unless the first one had: it
  * keeps both.  A page type is to be cleared before a split to order 0.
- * Does not sleep, but takes time for each page.
+ * Takes time for each page, and may sleep between two folios.
  */
 void guestmem_split_folio(struct folio *folio, unsigned int to)
 {
@@ -66,8 +66,10 @@ void guestmem_split_folio(struct folio *folio, unsigned int to)
 	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
 
 	/* Pages 1 to 3 keep for the folio what a page of its own must not have. */
-	for (unsigned long i = step; i < nr; i += step)
+	for (unsigned long i = step; i < nr; i += step) {
 		guestmem_split_off(folio, i, flags, to);
+		cond_resched();
+	}
 
 	if (to) {
 		prep_compound_page(&folio->page, to);
@@ -84,16 +86,21 @@ EXPORT_SYMBOL_GPL(guestmem_split_folio);
  * @to: order of the folio they become.
  *
  * For a merge of struct guestmem_pieces_operations: the reverse of
- * guestmem_split_folio().  The flags are those of the first folio.
+ * guestmem_split_folio().  The flags are those of the first folio.  Takes time for
+ * each page, and may sleep.
  */
 void guestmem_merge_folios(struct folio *folio, unsigned int to)
 {
 	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
 
-	for (unsigned long i = 1; i < 1UL << to; i++)
+	__folio_set_head(folio);
+	for (unsigned long i = 1; i < 1UL << to; i++) {
 		guestmem_reset_page(folio_page(folio, i));
+		prep_compound_tail(folio_page(folio, i), &folio->page, to);
+		cond_resched();
+	}
 
-	prep_compound_page(&folio->page, to);
+	prep_compound_head(&folio->page, to);
 }
 EXPORT_SYMBOL_GPL(guestmem_merge_folios);
 

@@ -390,6 +390,7 @@ static void ghugetlb_thaw_parked(struct ghugetlb_block *block, unsigned long nr)
 	for (unsigned long i = 0; i < nr; i += folio_nr_pages(piece)) {
 		piece = ghugetlb_piece(block, i);
 		folio_ref_unfreeze(piece, 1);
+		cond_resched();
 	}
 }
 
@@ -409,6 +410,7 @@ static bool ghugetlb_freeze_parked(struct ghugetlb_block *block)
 			return false;
 		}
 		guestmem_check_form(&geo, piece, form);
+		cond_resched();
 	}
 
 	return true;
@@ -451,6 +453,7 @@ static bool ghugetlb_block_poisoned(struct ghugetlb_block *block)
 		piece = ghugetlb_piece(block, i);
 		if (folio_test_hwpoison(piece))
 			return true;
+		cond_resched();
 	}
 
 	return false;
@@ -519,6 +522,7 @@ static void ghugetlb_check_parked(struct ghugetlb_block *block)
 		piece = ghugetlb_piece(block, i);
 		if (folio_test_large(piece))
 			guestmem_check_form(&geo, piece, guestmem_form_in_file(&geo, piece));
+		cond_resched();
 	}
 }
 
