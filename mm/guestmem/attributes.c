@@ -234,7 +234,7 @@ int guestmem_attributes_reserve(struct guestmem_change *c)
 	if (c->target == GUESTMEM_ABSENT)
 		return 0;
 
-	c->spare = kmalloc_obj(*c->spare, GFP_KERNEL_ACCOUNT);
+	c->spare = kmalloc_obj(*c->spare, GUESTMEM_GFP_RESERVE);
 	if (c->spare)
 		return 0;
 

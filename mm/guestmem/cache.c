@@ -36,7 +36,7 @@ static int guestmem_cache_split_one(struct address_space *mapping, struct folio 
 	XA_STATE_ORDER(xas, &mapping->i_pages, index, to);
 
 	mapping_set_update(&xas, mapping);
-	xas_split_alloc(&xas, folio, from, GFP_KERNEL);
+	xas_split_alloc(&xas, folio, from, GUESTMEM_GFP_RESERVE);
 	if (xas_error(&xas))
 		return xas_error(&xas);
 

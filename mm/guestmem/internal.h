@@ -7,6 +7,12 @@
 
 #include <linux/guestmem.h>
 
+/*
+ * What a change reserves is charged to the caller.  A limit that is reached fails the
+ * change, and nobody is killed for it.
+ */
+#define GUESTMEM_GFP_RESERVE	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
 bool guestmem_geometry_valid(const struct guestmem_geometry *geo);
 const struct guestmem_allocator_operations *guestmem_allocator_get(u64 selector);
 void guestmem_allocator_put(const struct guestmem_allocator_operations *ops);

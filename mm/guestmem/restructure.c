@@ -143,7 +143,7 @@ static int guestmem_reserve_split(struct guestmem_change *c)
 static int guestmem_reserve_node(struct guestmem_pieces *p)
 {
 	xas_set_err(&p->spare, -ENOMEM);
-	return xas_nomem(&p->spare, GFP_KERNEL) ? 0 : -ENOMEM;
+	return xas_nomem(&p->spare, GUESTMEM_GFP_RESERVE) ? 0 : -ENOMEM;
 }
 
 static int guestmem_reserve_merge(struct guestmem_change *c)
@@ -184,7 +184,7 @@ static void guestmem_pieces_free(struct guestmem_change *c)
 static int guestmem_pieces_alloc(struct guestmem_change *c,
 				 const struct guestmem_pieces_operations *ops)
 {
-	struct guestmem_pieces *p = kmalloc_obj(*p, GFP_KERNEL_ACCOUNT);
+	struct guestmem_pieces *p = kmalloc_obj(*p, GUESTMEM_GFP_RESERVE);
 
 	if (!p) {
 		c->err_index = c->start;

@@ -96,7 +96,7 @@ static int ghugetlb_block_reserve(struct ghugetlb_file *f, pgoff_t index)
 	if (ghugetlb_find_block(f, index))
 		return 0;
 
-	block = kzalloc_obj(*block, GFP_KERNEL_ACCOUNT);
+	block = kzalloc_obj(*block, GUESTMEM_GFP_RESERVE);
 	if (!block)
 		return -ENOMEM;
 
@@ -106,7 +106,7 @@ static int ghugetlb_block_reserve(struct ghugetlb_file *f, pgoff_t index)
 	atomic_long_set(&block->away, 1);
 	INIT_DELAYED_WORK(&block->home, ghugetlb_home_work);
 	err = xa_err(xa_store(&f->split, index >> huge_page_order(f->h), block,
-			      GFP_KERNEL_ACCOUNT));
+			      GUESTMEM_GFP_RESERVE));
 	if (err)
 		kfree(block);
 	return err;

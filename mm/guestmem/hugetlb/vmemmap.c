@@ -32,6 +32,7 @@
 #include <asm/tlbflush.h>
 
 #include "../../internal.h"
+#include "../internal.h"
 #include "hugetlb.h"
 
 /* Struct pages in one page of them. */
@@ -52,7 +53,7 @@ static int ghugetlb_vmemmap_alloc(struct guestmem_pieces *p, int nid, unsigned l
 	struct page *page;
 
 	while (nr--) {
-		page = alloc_pages_node(nid, GFP_KERNEL_ACCOUNT, 0);
+		page = alloc_pages_node(nid, GUESTMEM_GFP_RESERVE, 0);
 		if (!page)
 			return -ENOMEM;
 
