@@ -14,6 +14,7 @@
 #include <linux/swap.h>
 #include <linux/vmstat.h>
 
+#include "../../mm/internal.h"
 #include "guestmem_test_lib.h"
 
 /**
@@ -208,6 +209,43 @@ static void comes_back_out_of_a_batch(struct kunit *test)
 }
 
 /*
+ * Someone took it off the LRU, to have it reclaimed say, while its file had it, and puts
+ * it back when that is gone.
+ */
+static struct folio *isolated_folio(struct kunit *test)
+{
+	struct folio *folio = fake_folio(test, 0);
+
+	KUNIT_ASSERT_EQ(test, mem_cgroup_charge(folio, NULL, GFP_KERNEL), 0);
+	folio_add_lru(folio);
+	lru_add_drain_all();
+	KUNIT_ASSERT_TRUE(test, folio_isolate_lru(folio));
+	guestmem_custody_take(&fake_pool(test)->custody, folio);
+	folio_put(folio);
+	return folio;
+}
+
+static void comes_back_from_its_way_to_the_lru(struct kunit *test)
+{
+	folio_putback_lru(isolated_folio(test));
+	lru_add_drain_all();
+	expect_released(test, 1);
+}
+
+static void is_not_evictable(struct kunit *test)
+{
+	struct folio *folio = isolated_folio(test);
+
+	folio_get(folio);
+	folio_putback_lru(folio);
+	lru_add_drain_all();
+	KUNIT_EXPECT_TRUE(test, folio_test_lru(folio));
+	KUNIT_EXPECT_TRUE(test, folio_test_unevictable(folio));
+	folio_put(folio);
+	expect_released(test, 1);
+}
+
+/*
  * Many
  */
 
@@ -385,6 +423,8 @@ static struct kunit_case custody_cases[] = {
 	KUNIT_CASE(comes_back_from_softirq),
 	KUNIT_CASE(comes_back_from_hardirq),
 	KUNIT_CASE(comes_back_out_of_a_batch),
+	KUNIT_CASE(comes_back_from_its_way_to_the_lru),
+	KUNIT_CASE(is_not_evictable),
 	KUNIT_CASE(many_come_back_at_once),
 	KUNIT_CASE(goes_round_and_round),
 	KUNIT_CASE(comes_back_without_flags),

@@ -9,6 +9,7 @@
 #include <linux/seq_file.h>
 #include <linux/string.h>
 
+#include "../../mm/internal.h"
 #include "guestmem_layout.h"
 
 /* Every position, but every so many in the large blocks; an odd number. */
@@ -284,6 +285,24 @@ static void goes_whole_or_in_pieces(struct kunit *test)
 	folio_put(folio);
 }
 
+/* Someone had taken it off the LRU, and it has not got there again. */
+static void goes_whole_out_of_a_batch(struct kunit *test)
+{
+	struct folio *folio;
+
+	layout_write(test, 1, 2);
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	folio = gmt_get(test, 1);
+	KUNIT_ASSERT_TRUE(test, folio_isolate_lru(folio));
+	folio_putback_lru(folio);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 2);
+	mock.on_free = count_freed;
+	whole_freed = 0;
+	gmt_close(test);
+	mock.on_free = NULL;
+	KUNIT_EXPECT_EQ(test, whole_freed, 1);
+}
+
 /*
  * All of it
  */
@@ -357,6 +376,7 @@ static struct kunit_case restructure_cases[] = {
 	KUNIT_CASE_PARAM(leaves_unfilled_what_is_all_unfilled, layout_gen_params),
 	KUNIT_CASE_PARAM(layout_is_shown, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(goes_whole_or_in_pieces, layout_mock_gen_params),
+	KUNIT_CASE_PARAM(goes_whole_out_of_a_batch, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(allocates_in_pieces, layout_gen_params),
 	KUNIT_CASE_PARAM(fallocates_in_pieces, layout_gen_params),
 	KUNIT_CASE_PARAM(file_that_begins_shared, layout_small_gen_params),

@@ -53,8 +53,9 @@ core_initcall(guestmem_custody_init);
  *
  * For an allocator's free_folio.  The caller holds a reference, nobody maps the
  * folio or will map it again, and it is not on the LRU, unless for a moment: its
- * geometry says GUESTMEM_INSERT_CHARGED.  It has no page type, and
- * folio->private is free to use.  Pins @custody->owner until the folio has been
+ * geometry says GUESTMEM_INSERT_CHARGED.  Whoever isolated it before may put it back
+ * on the LRU later.  It has no page type, still has its mapping, if it ever had one,
+ * and folio->private is free to use.  Pins @custody->owner until the folio has been
  * released.  Does not sleep, cannot fail.
  */
 void guestmem_custody_take(struct guestmem_custody *custody, struct folio *folio)
@@ -65,10 +66,15 @@ void guestmem_custody_take(struct guestmem_custody *custody, struct folio *folio
 	folio->private = custody;
 	/* The type takes the place of the map count. */
 	__folio_set_guestmem(folio);
+	/* Whoever finds the mapping gone has to see it: folio_in_custody(). */
+	smp_wmb();
 }
 EXPORT_SYMBOL_GPL(guestmem_custody_take);
 
-/* The last reference has gone.  Any context, interrupts included. */
+/*
+ * The last reference has gone.  Any context, interrupts included.  The folio may be on
+ * the LRU, but on none of its lists: folio_evictable() knows of the type.
+ */
 void guestmem_custody_freed(struct folio *folio)
 {
 	llist_add(&folio->page.pcp_llist, &guestmem_custody_list);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * guestmem custody: what mm/folio.c has to know of it
+ * guestmem custody: what the rest of mm has to know of it
  *
- * Included by mm/folio.c, which puts a folio with a type of its own on the way
- * that its type asks for.
+ * A folio with a type of its own goes the way that its type asks for when its last
+ * reference has gone, and is on no list until then.
  */
 #ifndef _MM_GUESTMEM_CUSTODY_H
 #define _MM_GUESTMEM_CUSTODY_H
@@ -11,6 +11,7 @@
 #include <linux/build_bug.h>
 #include <linux/hugetlb.h>
 #include <linux/page-flags.h>
+#include <linux/page_ref.h>
 
 #ifdef CONFIG_GUESTMEM
 
@@ -37,6 +38,26 @@ static inline void folio_custom_free(struct folio *folio)
 		guestmem_custody_freed(folio);
 }
 
+/* For the LRU: of a folio whose mapping has been found gone.  The type was there before. */
+static inline bool folio_in_custody(const struct folio *folio)
+{
+	/* Pairs with guestmem_custody_take(). */
+	smp_rmb();
+	return folio_test_guestmem(folio);
+}
+
+/* Takes the last reference of a folio that is buddy's then; leaves it else. */
+static inline bool folio_freeze_dead(struct folio *folio)
+{
+	if (!folio_ref_freeze(folio, 1))
+		return false;
+	if (!folio_test_guestmem(folio))
+		return true;
+
+	folio_ref_unfreeze(folio, 1);
+	return false;
+}
+
 #else
 
 static inline bool folio_has_custom_free(const struct folio *folio)
@@ -47,6 +68,16 @@ static inline bool folio_has_custom_free(const struct folio *folio)
 static inline void folio_custom_free(struct folio *folio)
 {
 	free_huge_folio(folio);
+}
+
+static inline bool folio_in_custody(const struct folio *folio)
+{
+	return false;
+}
+
+static inline bool folio_freeze_dead(struct folio *folio)
+{
+	return folio_ref_freeze(folio, 1);
 }
 
 #endif /* CONFIG_GUESTMEM */

@@ -636,9 +636,35 @@ static struct guestmem_range guestmem_merge_block(struct guestmem_pieces *p,
 	return merged;
 }
 
+static bool guestmem_block_is_whole(struct guestmem_inode *gi, struct guestmem_range block)
+{
+	pgoff_t index = block.start;
+	unsigned int order;
+
+	return guestmem_cache_find(gi->mapping, &index, block.end, &order) &&
+	       order == gi->geo.block_order;
+}
+
+/*
+ * A CPU's batch of pages for the LRU may have one of it, and keep that until the CPU has
+ * more of them.  All are looked through once.
+ */
+static void guestmem_gather_block(struct guestmem_pieces *p, struct guestmem_range block,
+				  bool *drained)
+{
+	guestmem_merge_block(p, block);
+	if (*drained || guestmem_block_is_whole(p->gi, block))
+		return;
+
+	lru_add_drain_all();
+	*drained = true;
+	guestmem_merge_block(p, block);
+}
+
 static void guestmem_gather_blocks(struct guestmem_pieces *p, struct guestmem_range range)
 {
 	pgoff_t unit = 1UL << p->gi->geo.block_order;
+	bool drained = false;
 	unsigned int order;
 
 	for (pgoff_t index = range.start; index < range.end; index += unit) {
@@ -646,7 +672,7 @@ static void guestmem_gather_blocks(struct guestmem_pieces *p, struct guestmem_ra
 			return;
 
 		index = round_down(index, unit);
-		guestmem_merge_block(p, guestmem_block_of(p->gi, index));
+		guestmem_gather_block(p, guestmem_block_of(p->gi, index), &drained);
 		cond_resched();
 	}
 }

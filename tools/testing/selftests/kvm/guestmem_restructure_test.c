@@ -483,6 +483,28 @@ TEST_F_TIMEOUT(guestmem_restructure, file_may_be_closed_while_it_is_split, 240)
 }
 
 /*
+ * It is on its way to the LRU, with a reference of its own, while its file goes, and gets
+ * there, or has its last reference dropped, on the CPU that has it in a batch.
+ */
+TEST_F_TIMEOUT(guestmem_restructure, block_is_back_though_a_page_was_isolated, 240)
+{
+	struct restructure *r = &self->r;
+	u64 i;
+
+	guest_writes(r);
+	share(r, 0, 3);
+	for (i = 0; i < 3; i++) {
+		pin_self_to_cpu(i % 2);
+		TEST_ASSERT_EQ(*near_word(r, i), pattern_word(NEAR_SEED, i));
+		TEST_ASSERT(!madvise(near_word(r, i), SZ_4K, MADV_PAGEOUT),
+			    __KVM_SYSCALL_ERROR("madvise()", -1));
+	}
+	forget_vm(r);
+	forget_file(r);
+	expect_blocks_back(r, "with pages on their way to the LRU");
+}
+
+/*
  * A page that starts shared is split off as soon as it is there; what has become
  * private before is not.
  */
