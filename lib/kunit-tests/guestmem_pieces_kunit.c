@@ -356,19 +356,60 @@ static const void *large_gen_params(struct kunit *test, const void *prev, char *
 	return allocator;
 }
 
-/* A bad page keeps its block from being merged, and from the pool. */
-static unsigned long poison_piece(struct kunit *test, pgoff_t bad)
+/**
+ * struct poisoner - memory_failure() beside the test
+ * @thread: who calls it.
+ * @test: what it is for.
+ * @pfn: the page.
+ * @waited: it did not get on before the step was done.
+ */
+static struct poisoner {
+	struct gmt_thread thread;
+	struct kunit *test;
+	unsigned long pfn;
+	bool waited;
+} poisoner;
+
+static void poison(void *arg)
 {
-	struct folio *folio;
+	memory_failure(poisoner.pfn, MF_SW_SIMULATED);
+}
+
+static void poison_while_frozen(struct guestmem_change *c)
+{
+	gmt_start(poisoner.test, &poisoner.thread);
+	poisoner.waited = gmt_stays_blocked(&poisoner.thread);
+}
+
+/* The page goes bad when nothing can fail any more, and nobody can get hold of it. */
+static void share_and_poison(struct kunit *test, unsigned long pfn)
+{
+	poisoner = (struct poisoner) { .thread.fn = poison, .test = test, .pfn = pfn };
+	mock_inode(gmt(test)->gi)->on_begin = poison_while_frozen;
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	mock_inode(gmt(test)->gi)->on_begin = NULL;
+	gmt_join(test, &poisoner.thread);
+	KUNIT_EXPECT_TRUE(test, poisoner.waited);
+}
+
+/* A bad page keeps its block from being merged, and from the pool. */
+static unsigned long poison_piece(struct kunit *test, pgoff_t bad, bool frozen)
+{
 	unsigned long pfn;
 
 	layout_write(test, 0, 1);
-	layout_change(test, GUESTMEM_SHARED, 5, 6);
-	folio = gmt_get(test, bad);
-	pfn = folio_pfn(folio);
-	memory_failure(page_to_pfn(folio_file_page(folio, bad)), MF_SW_SIMULATED);
+	pfn = folio_pfn(gmt_get(test, 0)) + bad;
+	if (frozen) {
+		share_and_poison(test, pfn);
+	} else {
+		layout_change(test, GUESTMEM_SHARED, 5, 6);
+		memory_failure(pfn, MF_SW_SIMULATED);
+	}
+	/* The change may have had the lock when the guests were to be told. */
+	guestmem_flush_poison();
 	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad), -EHWPOISON);
 	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad + 1), 0);
+	KUNIT_EXPECT_FALSE(test, folio_test_hwpoison(gmt_get(test, 5)));
 	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
 	KUNIT_EXPECT_LT(test, folio_order(gmt_get(test, 5)), gmt(test)->allocator->block_order);
 	gmt_close(test);
@@ -376,10 +417,37 @@ static unsigned long poison_piece(struct kunit *test, pgoff_t bad)
 	return pfn;
 }
 
+static void expect_unpoisoned(struct kunit *test, unsigned long pfn)
+{
+	KUNIT_EXPECT_EQ(test, unpoison_memory(pfn), 0);
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+}
+
 static void poison_of_a_single_page(struct kunit *test)
 {
-	KUNIT_EXPECT_EQ(test, unpoison_memory(poison_piece(test, 7)), 0);
-	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+	expect_unpoisoned(test, poison_piece(test, 7, false));
+}
+
+static void poison_of_a_page_that_becomes_single(struct kunit *test)
+{
+	expect_unpoisoned(test, poison_piece(test, 7, true));
+}
+
+/* Which of the pieces would be the bad one is not known for sure: all of it stays whole. */
+static void poisoned_block_is_not_split(struct kunit *test)
+{
+	pgoff_t err_index = ULONG_MAX;
+	unsigned long pfn;
+
+	layout_write(test, 0, 1);
+	pfn = folio_pfn(gmt_get(test, 0));
+	memory_failure(pfn, MF_SW_SIMULATED);
+	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_SHARED, 5, 6, &err_index),
+			-EHWPOISON);
+	KUNIT_EXPECT_EQ(test, err_index, 5);
+	KUNIT_EXPECT_EQ(test, folio_order(gmt_get(test, 5)), gmt(test)->allocator->block_order);
+	layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
+	expect_unpoisoned(test, pfn);
 }
 
 /* Nobody has a reference to keep the block from the pool then. */
@@ -403,27 +471,6 @@ static void poison_of_a_parked_page(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
 }
 
-/* It must not wait for the lock of what is no page of its own when the lock is let go. */
-static void poison_of_a_piece_that_is_merged(struct kunit *test)
-{
-	struct folio *piece;
-	int err;
-
-	layout_write(test, 0, 1);
-	layout_change(test, GUESTMEM_SHARED, 5, 6);
-	piece = gmt_get(test, layout_block(test) - 1);
-	KUNIT_ASSERT_TRUE(test, folio_trylock(piece));
-	KUNIT_ASSERT_TRUE(test, folio_ref_freeze(piece, folio_nr_pages(piece)));
-	err = memory_failure(folio_pfn(piece), MF_SW_SIMULATED);
-	folio_ref_unfreeze(piece, folio_nr_pages(piece));
-	folio_unlock(piece);
-	num_poisoned_pages_sub(folio_pfn(piece), 1);
-	KUNIT_EXPECT_EQ(test, err, -EBUSY);
-	KUNIT_EXPECT_FALSE(test, folio_test_hwpoison(piece));
-	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
-	layout_expect(test, false);
-}
-
 /*
  * unpoison_memory() refuses a page that has another reference, that of its block.  The
  * bad page is the first one of the piece: struct pages of others are read-only.
@@ -441,9 +488,20 @@ static void take_verdict_back(struct folio *piece)
 	folio_put(piece);
 }
 
+static pgoff_t last_piece(struct kunit *test)
+{
+	return layout_block(test) - (1UL << PMD_ORDER);
+}
+
 static void poison_of_a_piece(struct kunit *test)
 {
-	take_verdict_back(pfn_folio(poison_piece(test, layout_block(test) - (1UL << PMD_ORDER))));
+	take_verdict_back(pfn_folio(poison_piece(test, last_piece(test), false)));
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+}
+
+static void poison_of_a_page_that_comes_into_a_piece(struct kunit *test)
+{
+	take_verdict_back(pfn_folio(poison_piece(test, last_piece(test), true)));
 	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
 }
 #endif
@@ -486,9 +544,11 @@ static struct kunit_case pieces_cases[] = {
 	KUNIT_CASE_PARAM(charge_comes_back, pool_gen_params),
 #ifdef CONFIG_MEMORY_FAILURE
 	KUNIT_CASE_PARAM(poison_of_a_single_page, pool_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_page_that_becomes_single, pool_gen_params),
+	KUNIT_CASE_PARAM(poisoned_block_is_not_split, pool_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_parked_page, pool_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_piece, large_gen_params),
-	KUNIT_CASE_PARAM(poison_of_a_piece_that_is_merged, large_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_page_that_comes_into_a_piece, large_gen_params),
 #endif
 	{}
 };

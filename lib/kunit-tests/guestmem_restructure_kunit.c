@@ -94,6 +94,83 @@ static void leaves_unfilled_what_is_all_unfilled(struct kunit *test)
 	folio_put(folio);
 }
 
+static void expect_flushes(struct kunit *test, enum guestmem_target target, pgoff_t start,
+			   pgoff_t end, unsigned int want)
+{
+	unsigned int before = mock.flushes;
+
+	layout_change(test, target, start, end);
+	KUNIT_EXPECT_EQ(test, mock.flushes - before, want);
+}
+
+/* Of all CPUs: once for a step, whatever it splits or merges. */
+static void flushes_once_in_a_step(struct kunit *test)
+{
+	pgoff_t block = layout_block(test);
+
+	layout_allocate(test, 0);
+	layout_allocate(test, block);
+	expect_flushes(test, GUESTMEM_SHARED, 1, 2, 1);
+	expect_flushes(test, GUESTMEM_PRIVATE, 1, 2, 1);
+	expect_flushes(test, GUESTMEM_SHARED, 0, block, 1);
+	expect_flushes(test, GUESTMEM_PRIVATE, 0, block, 1);
+	expect_flushes(test, GUESTMEM_SHARED, block - 1, block + 1, 2);
+	expect_flushes(test, GUESTMEM_PRIVATE, block - 1, block + 1, 2);
+}
+
+/**
+ * struct late_change - a change that memory_failure() keeps waiting
+ * @thread: who makes it.
+ * @test: the one it is for.
+ * @target: what of the second page; GUESTMEM_ABSENT: close the file.
+ */
+struct late_change {
+	struct gmt_thread thread;
+	struct kunit *test;
+	enum guestmem_target target;
+};
+
+static void change_late(void *arg)
+{
+	struct late_change *late = arg;
+
+	if (late->target == GUESTMEM_ABSENT)
+		gmt_close(late->test);
+	else
+		layout_change(late->test, late->target, 1, 2);
+}
+
+static void expect_waiting(struct kunit *test, enum guestmem_target target)
+{
+	struct late_change late = {
+		.thread = { .fn = change_late, .arg = &late },
+		.test = test,
+		.target = target,
+	};
+	struct folio *folio = gmt_get(test, 1);
+	unsigned int order = folio_order(folio);
+
+	guestmem_reshape_stop();
+	gmt_start(test, &late.thread);
+	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&late.thread));
+	KUNIT_EXPECT_EQ(test, folio_order(folio), order);
+	KUNIT_EXPECT_NE(test, folio_ref_count(folio), 0);
+	guestmem_reshape_resume();
+	gmt_join(test, &late.thread);
+}
+
+/* It has to find a folio where it looks for one. */
+static void memory_failure_comes_first(struct kunit *test)
+{
+	layout_allocate(test, 0);
+	expect_waiting(test, GUESTMEM_SHARED);
+	layout_expect(test, false);
+	expect_waiting(test, GUESTMEM_PRIVATE);
+	layout_expect(test, false);
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	expect_waiting(test, GUESTMEM_ABSENT);
+}
+
 static void expect_shown(struct kunit *test, const char *want)
 {
 	struct seq_file m = { .size = PAGE_SIZE };
@@ -374,6 +451,8 @@ static struct kunit_case restructure_cases[] = {
 	KUNIT_CASE_PARAM(merges_in_part, layout_small_gen_params),
 	KUNIT_CASE_PARAM(clears_what_was_never_filled, layout_gen_params),
 	KUNIT_CASE_PARAM(leaves_unfilled_what_is_all_unfilled, layout_gen_params),
+	KUNIT_CASE_PARAM(flushes_once_in_a_step, layout_mock_gen_params),
+	KUNIT_CASE_PARAM(memory_failure_comes_first, layout_gen_params),
 	KUNIT_CASE_PARAM(layout_is_shown, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(goes_whole_or_in_pieces, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(goes_whole_out_of_a_batch, layout_mock_gen_params),

@@ -2,6 +2,7 @@
 /*
  * What the suites of guestmem share
  */
+#include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/initrd.h>
 #include <linux/kthread.h>
@@ -431,6 +432,16 @@ bool gmt_blocked(struct gmt_thread *thread)
 		schedule_timeout_uninterruptible(1);
 	}
 	return false;
+}
+
+/* A thread that only passes by may sleep for a moment, too. */
+bool gmt_stays_blocked(struct gmt_thread *thread)
+{
+	if (!gmt_blocked(thread))
+		return false;
+
+	msleep(50);
+	return !completion_done(&thread->done);
 }
 
 /* False, and a failure of the test, if the thread does not come to its end. */

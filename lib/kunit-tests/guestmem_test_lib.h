@@ -161,6 +161,7 @@ struct gmt_thread {
 
 void gmt_start(struct kunit *test, struct gmt_thread *thread);
 bool gmt_blocked(struct gmt_thread *thread);
+bool gmt_stays_blocked(struct gmt_thread *thread);
 bool gmt_join(struct kunit *test, struct gmt_thread *thread);
 
 #endif /* _GUESTMEM_TEST_LIB_H */

@@ -30,6 +30,10 @@ void guestmem_attributes_store(struct guestmem_change *c);
 
 unsigned long guestmem_patience(const struct guestmem_change *c);
 
+/* poison.c */
+void guestmem_reshape_begin(void);
+void guestmem_reshape_end(void);
+
 /* compound.c */
 void guestmem_folio_munlock(struct folio *folio);
 void guestmem_lru_add(struct folio *folio);

@@ -10,15 +10,21 @@
  * The work item holds the inode and the client's module.  Both are taken by
  * whoever finds nothing remembered, and dropped by the work item: dropping the
  * last reference to the inode under a folio lock of it would deadlock too.
+ *
+ * memory_failure() also has to find a folio where it looks for one.  While folios are
+ * split or merged, they have no references to be had, and a page may go from one folio
+ * to another between two looks at it.  So it waits until none are, and none begins to be
+ * until it has found what it looks for.
  */
 #include <linux/export.h>
-#include <linux/folio_batch.h>
 #include <linux/kvm_types.h>
 #include <linux/minmax.h>
 #include <linux/module.h>
 #include <linux/panic.h>
+#include <linux/percpu-rwsem.h>
 #include <linux/workqueue.h>
 
+#include "../internal.h"
 #include "internal.h"
 
 static struct workqueue_struct *guestmem_poison_wq;
@@ -32,6 +38,34 @@ static int __init guestmem_poison_wq_init(void)
 	return 0;
 }
 core_initcall(guestmem_poison_wq_init);
+
+/*
+ * Inside invalidate_lock and mf_mutex, outside folio locks.  Whoever reshapes may have
+ * mmap_lock, so memory_failure() must not wait for that meanwhile.
+ */
+DEFINE_STATIC_PERCPU_RWSEM(guestmem_reshape);
+
+/* From before the first folio is frozen until the last one is thawed. */
+void guestmem_reshape_begin(void)
+{
+	percpu_down_read(&guestmem_reshape);
+}
+
+void guestmem_reshape_end(void)
+{
+	percpu_up_read(&guestmem_reshape);
+}
+
+/* For memory_failure(), until it has marked the page and has a reference to its folio. */
+void guestmem_reshape_stop(void)
+{
+	percpu_down_write(&guestmem_reshape);
+}
+
+void guestmem_reshape_resume(void)
+{
+	percpu_up_write(&guestmem_reshape);
+}
 
 static void guestmem_invalidate(struct guestmem_inode *gi, struct guestmem_range bad)
 {
@@ -120,32 +154,41 @@ static void guestmem_invalidate_poisoned(struct guestmem_inode *gi,
 	if (!folio_contain_hwpoisoned_page(folio))
 		return;
 
-	filemap_invalidate_lock_shared(gi->mapping);
 	folio_lock(folio);
-	if (folio->mapping == gi->mapping)
-		guestmem_judge_folio(gi, folio, &bad);
+	guestmem_judge_folio(gi, folio, &bad);
 	folio_unlock(folio);
 	if (bad.start < bad.end)
 		guestmem_invalidate(gi, bad);
+}
+
+/*
+ * With the lock held folios stay where they are.  A reference to one, kept while waiting
+ * for the lock, would be in the way of the very change that has it.
+ */
+static bool guestmem_poison_next(struct guestmem_inode *gi, struct guestmem_range *range)
+{
+	struct folio *folio = NULL;
+	unsigned int order;
+
+	filemap_invalidate_lock_shared(gi->mapping);
+	if (range->start < range->end)
+		folio = guestmem_cache_find(gi->mapping, &range->start, range->end, &order);
+	if (folio) {
+		guestmem_invalidate_poisoned(gi, folio);
+		range->start = folio_next_index(folio);
+	}
 	filemap_invalidate_unlock_shared(gi->mapping);
+	return folio;
 }
 
 static void guestmem_poison_work(struct work_struct *work)
 {
 	struct guestmem_inode *gi = container_of(work, struct guestmem_inode,
 						 poison_work);
-	struct guestmem_range range;
-	struct folio_batch batch;
+	struct guestmem_range range = guestmem_poison_recall(gi);
 
-	range = guestmem_poison_recall(gi);
-	folio_batch_init(&batch);
-	while (range.start < range.end &&
-	       filemap_get_folios(gi->mapping, &range.start, range.end - 1, &batch)) {
-		for (unsigned int i = 0; i < folio_batch_count(&batch); i++)
-			guestmem_invalidate_poisoned(gi, batch.folios[i]);
-		folio_batch_release(&batch);
+	while (guestmem_poison_next(gi, &range))
 		cond_resched();
-	}
 
 	guestmem_poison_release(gi);
 }

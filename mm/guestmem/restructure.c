@@ -17,6 +17,8 @@
  *	freeze	the folios that will be split
  *	commit	split, store, thaw
  *
+ * All of it with memory_failure() kept away, see poison.c.
+ *
  * For a change to private, commit merges what can be merged.  A piece that someone
  * looks at just then stays what it is, which is allowed: order is a ceiling.  It gets
  * its next chance with the next change in its block, or when the block is freed.
@@ -381,10 +383,16 @@ static int guestmem_freeze_step(struct guestmem_change *c)
  */
 int guestmem_pieces_freeze(struct guestmem_change *c)
 {
-	if (c->target == GUESTMEM_SHARED)
-		return guestmem_freeze_step(c);
+	int err;
 
-	return guestmem_expect_unpinned(c, c->step);
+	if (c->target != GUESTMEM_SHARED)
+		return guestmem_expect_unpinned(c, c->step);
+
+	guestmem_reshape_begin();
+	err = guestmem_freeze_step(c);
+	if (err)
+		guestmem_reshape_end();
+	return err;
 }
 EXPORT_SYMBOL_GPL(guestmem_pieces_freeze);
 
@@ -626,6 +634,7 @@ static struct guestmem_range guestmem_merge_block(struct guestmem_pieces *p,
 	const struct guestmem_geometry *geo = &p->gi->geo;
 	struct guestmem_range merged = {};
 
+	guestmem_reshape_begin();
 	if (geo->piece_order)
 		merged = guestmem_merge_pieces(p, becomes);
 	if (guestmem_may_merge(p->gi, block, becomes) &&
@@ -633,6 +642,7 @@ static struct guestmem_range guestmem_merge_block(struct guestmem_pieces *p,
 		merged = block;
 	if (merged.start < merged.end)
 		p->ops->flush(p);
+	guestmem_reshape_end();
 	return merged;
 }
 
@@ -710,6 +720,7 @@ void guestmem_pieces_commit(struct guestmem_change *c)
 	switch (c->target) {
 	case GUESTMEM_SHARED:
 		guestmem_split_step(c);
+		guestmem_reshape_end();
 		break;
 	case GUESTMEM_PRIVATE:
 		c->merged = guestmem_merge_block(c->plan, c->step);

@@ -487,6 +487,21 @@ static bool ghugetlb_block_is_home(struct ghugetlb_block *block)
 	return false;
 }
 
+/* It is one page again then, frozen, and of HugeTLB. */
+static bool ghugetlb_block_comes_home(struct ghugetlb_block *block)
+{
+	bool home;
+
+	guestmem_reshape_begin();
+	home = ghugetlb_block_is_home(block);
+	if (home) {
+		ghugetlb_merge_parked(block);
+		ghugetlb_block_end(block);
+	}
+	guestmem_reshape_end();
+	return home;
+}
+
 /* Everything is back: one page again, and free. */
 static void ghugetlb_home_work(struct work_struct *work)
 {
@@ -494,14 +509,12 @@ static void ghugetlb_home_work(struct work_struct *work)
 						    struct ghugetlb_block, home);
 	struct folio *folio = block->folio;
 
-	if (!ghugetlb_block_is_home(block)) {
+	if (!ghugetlb_block_comes_home(block)) {
 		block->delay = clamp(2 * block->delay, 1UL, GHUGETLB_HOME_DELAY);
 		queue_delayed_work(system_dfl_wq, &block->home, block->delay);
 		return;
 	}
 
-	ghugetlb_merge_parked(block);
-	ghugetlb_block_end(block);
 	trace_guestmem_unpark(folio_pfn(folio), folio_order(folio));
 	ghugetlb_give_back(block->f, folio);
 	free_huge_folio(folio);
