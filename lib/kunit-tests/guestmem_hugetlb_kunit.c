@@ -211,6 +211,26 @@ static void expect_told(struct kunit *test, pgoff_t start, pgoff_t end)
 }
 
 /* The guests lose the bad page, get it no more, and have the rest page by page. */
+/* Clearing it would touch the bad page, too. */
+static void poisoned_block_is_not_filled(struct kunit *test)
+{
+	struct folio *folio;
+	unsigned long pfn;
+
+	hpool_open_blocks(test, 1);
+	folio = gmt_get_locked(gmt(test)->gi, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, folio);
+	pfn = folio_pfn(folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	memory_failure(pfn + 3, MF_SW_SIMULATED);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 3), -EHWPOISON);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 4), -EHWPOISON);
+	gmt_close(test);
+	hpool_expect_soon(test, 1, 0);
+	KUNIT_EXPECT_EQ(test, unpoison_memory(pfn), 0);
+}
+
 static void poison_spares_the_neighbours(struct kunit *test)
 {
 	const pgoff_t bad = 3, worse = 17;
@@ -347,6 +367,7 @@ static struct kunit_case hugetlb_cases[] = {
 	KUNIT_CASE_PARAM(page_outlives_its_file, hpool_gen_params),
 	KUNIT_CASE_PARAM(page_outlives_its_hole, hpool_gen_params),
 #ifdef CONFIG_MEMORY_FAILURE
+	KUNIT_CASE_PARAM(poisoned_block_is_not_filled, hpool_gen_params),
 	KUNIT_CASE_PARAM(poison_spares_the_neighbours, hpool_gen_params),
 	KUNIT_CASE_PARAM(poisoned_block_is_replaced, hpool_gen_params),
 #endif

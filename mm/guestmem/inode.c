@@ -446,13 +446,18 @@ EXPORT_SYMBOL_FOR_KVM(guestmem_zero_folio);
  * invalidate_lock is held, shared or exclusively.  Does not sleep.
  *
  * Return: order of the naturally aligned range (in the file) that may be
- * mapped, all of it in one state; -EHWPOISON if the page is poisoned; -EIO, with a warning, if the
- * allocator wants to map more than the folio.
+ * mapped, all of it in one state; -EHWPOISON if the page is poisoned, or if another
+ * page of a folio is that has never been filled; -EIO, with a warning, if the allocator
+ * wants to map more than the folio.
  */
 int guestmem_map_order(struct guestmem_inode *gi, struct folio *folio,
 		       pgoff_t index)
 {
 	int order = gi->ops->map_order(gi, folio, index);
+
+	/* It would be cleared as a whole, and nothing is lost with it. */
+	if (!folio_test_uptodate(folio) && folio_contain_hwpoisoned_page(folio))
+		return -EHWPOISON;
 
 	/* KVM would give the guest what lies behind the folio. */
 	if (WARN_ON_ONCE(order > (int)folio_order(folio)))
