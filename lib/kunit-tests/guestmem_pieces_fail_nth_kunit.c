@@ -3,6 +3,7 @@
  * Blocks that are split and merged while every allocation fails in turn
  */
 #include <linux/fault-inject.h>
+#include <linux/hugetlb.h>
 #include <linux/mm.h>
 
 #include "guestmem_fail_nth.h"
@@ -38,23 +39,114 @@ static int run_merge(struct kunit *test)
 	return change(test, GUESTMEM_PRIVATE, shared_page(test));
 }
 
+/* A look at all of 1G, after each of many failures, would take too long. */
+static bool large(struct kunit *test)
+{
+	return layout_block(test) > 1UL << PMD_ORDER;
+}
+
+/* The order of the entry at @index, which is that of the folio; -1 if there is none. */
+static int entry_order(struct kunit *test, pgoff_t index)
+{
+	pgoff_t at = index;
+	unsigned int order;
+	struct folio *folio;
+
+	folio = guestmem_cache_find(gmt(test)->gi->mapping, &at, index + 1, &order);
+	if (!folio)
+		return -1;
+
+	KUNIT_EXPECT_EQ(test, order, folio_order(folio));
+	return order;
+}
+
+static void expect_orders(struct kunit *test, int shared, int piece)
+{
+	KUNIT_EXPECT_EQ(test, entry_order(test, shared_page(test)), shared);
+	KUNIT_EXPECT_EQ(test, entry_order(test, 0), piece);
+	KUNIT_EXPECT_EQ(test, entry_order(test, layout_block(test) - 1), piece);
+}
+
+static void expect_split(struct kunit *test)
+{
+	if (large(test))
+		expect_orders(test, 0, PMD_ORDER);
+	else
+		layout_expect(test, false);
+}
+
+static void expect_whole(struct kunit *test)
+{
+	int order = gmt(test)->allocator->block_order;
+
+	if (large(test))
+		expect_orders(test, order, order);
+	else
+		layout_expect(test, false);
+}
+
+static void expect_absent(struct kunit *test)
+{
+	if (large(test))
+		expect_orders(test, -1, -1);
+	else
+		layout_expect(test, false);
+}
+
 static void undo_split(struct kunit *test)
 {
-	layout_expect(test, false);
+	expect_split(test);
 	KUNIT_EXPECT_EQ(test, run_merge(test), 0);
 }
 
 static void undo_merge(struct kunit *test)
 {
-	layout_expect(test, false);
+	expect_whole(test);
 	KUNIT_EXPECT_EQ(test, run_split(test), 0);
 }
 
-static void check_unchanged(struct kunit *test)
+static void expect_refused(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, refused_at, shared_page(test));
 	KUNIT_EXPECT_EQ(test, atomic_read(&mock.plans), 0);
-	layout_expect(test, false);
+}
+
+static void check_whole(struct kunit *test)
+{
+	expect_refused(test);
+	expect_whole(test);
+}
+
+static void check_split(struct kunit *test)
+{
+	expect_refused(test);
+	expect_split(test);
+}
+
+static void check_absent(struct kunit *test)
+{
+	expect_refused(test);
+	expect_absent(test);
+}
+
+/* Of struct pages: one for each head but the first, and those of single pages. */
+static unsigned int nr_struct_pages(struct kunit *test)
+{
+	unsigned int heads = layout_block(test) >> PMD_ORDER;
+	struct folio *folio = gmt_get(test, 0);
+
+	if (!folio_test_hugetlb(folio) || !folio_test_hugetlb_vmemmap_optimized(folio))
+		return 0;
+
+	return heads - 1 + (sizeof(struct page) << PMD_ORDER >> PAGE_SHIFT) - 1;
+}
+
+/* Each of them fails, once and with all that follow, and others now and then. */
+static void fail_in_both_kinds(struct kunit *test, const char *name, const struct operation *op,
+			       unsigned int pages)
+{
+	KUNIT_EXPECT_GT(test, fail_in_every_way(test, name, op, KIND_SLAB), 0);
+	KUNIT_EXPECT_GE(test, fail_in_every_way(test, name, op, KIND_PAGE), SPELLS * pages);
 }
 
 /* A stub of the mock's, or a page of struct pages, for each folio that comes of it. */
@@ -62,13 +154,12 @@ static void split_block(struct kunit *test)
 {
 	static const struct operation op = {
 		.run = run_split,
-		.check_failed = check_unchanged,
+		.check_failed = check_whole,
 		.undo = undo_split,
 	};
 
 	fill(test);
-	KUNIT_EXPECT_GT(test, fail_in_every_way(test, "split", &op, KIND_SLAB), 0);
-	fail_in_every_way(test, "split", &op, KIND_PAGE);
+	fail_in_both_kinds(test, "split", &op, nr_struct_pages(test));
 	layout_expect(test, false);
 }
 
@@ -76,14 +167,13 @@ static void merge_block(struct kunit *test)
 {
 	static const struct operation op = {
 		.run = run_merge,
-		.check_failed = check_unchanged,
+		.check_failed = check_split,
 		.undo = undo_merge,
 	};
 
 	fill(test);
 	KUNIT_EXPECT_EQ(test, run_split(test), 0);
-	KUNIT_EXPECT_GT(test, fail_in_every_way(test, "merge", &op, KIND_SLAB), 0);
-	fail_in_every_way(test, "merge", &op, KIND_PAGE);
+	fail_in_both_kinds(test, "merge", &op, 0);
 }
 
 /* Of a block that has to be split as soon as it is there. */
@@ -96,7 +186,7 @@ static int run_allocate(struct kunit *test)
 static void undo_allocate(struct kunit *test)
 {
 	layout_allocate(test, 0);
-	layout_expect(test, false);
+	expect_split(test);
 	layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
 }
 
@@ -104,13 +194,16 @@ static void allocate_block(struct kunit *test)
 {
 	static const struct operation op = {
 		.run = run_allocate,
-		.check_failed = check_unchanged,
+		.check_failed = check_absent,
 		.undo = undo_allocate,
 	};
+	unsigned int pages;
 
+	layout_allocate(test, 0);
+	pages = nr_struct_pages(test);
+	layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
 	KUNIT_ASSERT_EQ(test, run_split(test), 0);
-	KUNIT_EXPECT_GT(test, fail_in_every_way(test, "allocate", &op, KIND_SLAB), 0);
-	fail_in_every_way(test, "allocate", &op, KIND_PAGE);
+	fail_in_both_kinds(test, "allocate", &op, pages);
 }
 
 static unsigned int whole, in_pieces, files_in_pieces;
@@ -194,9 +287,9 @@ static void nothing_allocates_after_freeze(struct kunit *test)
 }
 
 static struct kunit_case pieces_fail_nth_cases[] = {
-	KUNIT_CASE_PARAM(split_block, layout_small_gen_params),
-	KUNIT_CASE_PARAM(merge_block, layout_small_gen_params),
-	KUNIT_CASE_PARAM(allocate_block, layout_small_gen_params),
+	KUNIT_CASE_PARAM(split_block, layout_gen_params),
+	KUNIT_CASE_PARAM(merge_block, layout_gen_params),
+	KUNIT_CASE_PARAM(allocate_block, layout_gen_params),
 	KUNIT_CASE_PARAM(close_file, layout_small_gen_params),
 	KUNIT_CASE_PARAM(nothing_allocates_after_freeze, layout_gen_params),
 	{}
