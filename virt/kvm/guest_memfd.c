@@ -946,20 +946,20 @@ DEFINE_CLASS(gmem_file_ref, struct file *, gmem_put_file(_T),
  * or, by mmu_invalidate_seq, that there was one.  Without a file, and with one
  * that is dying, there is nothing private.
  */
-bool kvm_gmem_mem_is_private(struct kvm *kvm, gfn_t gfn)
+bool kvm_gmem_slot_is_private(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn)
 {
-	struct kvm_memory_slot *slot;
-
-	if (!kvm_arch_has_private_mem(kvm))
-		return false;
-
-	slot = gfn_to_memslot(kvm, gfn);
-	if (!kvm_slot_has_gmem(slot))
+	if (!kvm_arch_has_private_mem(kvm) || !kvm_slot_has_gmem(slot))
 		return false;
 
 	CLASS(gmem_file_ref, file)(slot);
 	return file && guestmem_is_private(to_guestmem(file_inode(file)),
 					   gfn_to_gmem_index(slot, gfn));
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_slot_is_private);
+
+bool kvm_gmem_mem_is_private(struct kvm *kvm, gfn_t gfn)
+{
+	return kvm_gmem_slot_is_private(kvm, gfn_to_memslot(kvm, gfn), gfn);
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_mem_is_private);
 #endif
@@ -1020,6 +1020,25 @@ static int gmem_make_private(struct kvm *kvm, struct guestmem_inode *mem,
 	return 0;
 }
 
+/*
+ * A fault that had to wait for a change has missed it, and would have to be made again;
+ * so would the next one, for as long as somebody changes pages.  But with the lock held
+ * none is under way, and if the page is what the fault took it for, all that counts is
+ * what is invalidated from now on.
+ */
+static void gmem_restart_fault(struct kvm *kvm, struct guestmem_inode *mem,
+			       pgoff_t index, bool is_private, unsigned long *mmu_seq)
+{
+	unsigned long seq = kvm->mmu_invalidate_seq;
+
+	lockdep_assert_held(&mem->mapping->invalidate_lock);
+
+	/* Before anything is looked up; pairs with kvm_mmu_invalidate_end(). */
+	smp_rmb();
+	if (gmem_in_place_conversion && guestmem_is_private(mem, index) == is_private)
+		*mmu_seq = seq;
+}
+
 static int gmem_get_pfn_locked(struct kvm *kvm, struct kvm_memory_slot *slot,
 			       struct file *file, gfn_t gfn, kvm_pfn_t *pfn,
 			       int *max_order)
@@ -1050,25 +1069,38 @@ static int gmem_get_pfn_locked(struct kvm *kvm, struct kvm_memory_slot *slot,
  * caller that does without that check, as SNP's handling of RMP faults, may look
  * at a page that has been freed, and has to expect it.
  */
-int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
-		     gfn_t gfn, kvm_pfn_t *pfn, struct page **page,
-		     int *max_order)
+int kvm_gmem_fault_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
+		       gfn_t gfn, kvm_pfn_t *pfn, struct page **page,
+		       int *max_order, bool is_private, unsigned long *mmu_seq)
 {
+	pgoff_t index = gfn_to_gmem_index(slot, gfn);
+	struct guestmem_inode *mem;
 	int r;
 
 	CLASS(gmem_file_ref, file)(slot);
 	if (!file)
 		return -EFAULT;
 
+	mem = to_guestmem(file_inode(file));
 	do {
 		filemap_invalidate_lock_shared(file->f_mapping);
+		if (mmu_seq)
+			gmem_restart_fault(kvm, mem, index, is_private, mmu_seq);
 		r = gmem_get_pfn_locked(kvm, slot, file, gfn, pfn, max_order);
 		filemap_invalidate_unlock_shared(file->f_mapping);
-	} while (gmem_try_again(to_guestmem(file_inode(file)),
-				gfn_to_gmem_index(slot, gfn), &r));
+	} while (gmem_try_again(mem, index, &r));
 
 	*page = NULL;
 	return r;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_fault_pfn);
+
+/* For those who look at what was invalidated by themselves. */
+int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
+		     gfn_t gfn, kvm_pfn_t *pfn, struct page **page,
+		     int *max_order)
+{
+	return kvm_gmem_fault_pfn(kvm, slot, gfn, pfn, page, max_order, false, NULL);
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_get_pfn);
 

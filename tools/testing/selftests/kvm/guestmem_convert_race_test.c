@@ -82,6 +82,7 @@ struct race {
 	struct kvm_vm *vm;
 	bool stop;
 	void *mem;
+	size_t size;
 	int nr_vcpus;
 	int fd;
 };
@@ -154,32 +155,36 @@ static void *run_vcpu(void *arg)
 	return NULL;
 }
 
-static void create_race(struct race *race, int nr_vcpus)
+static void __create_race(struct race *race, int nr_vcpus, u64 nr_pages, void *guest_code)
 {
 	struct vm_shape shape = {
 		.mode = VM_MODE_DEFAULT,
 		.type = KVM_X86_SW_PROTECTED_VM,
 	};
 	struct kvm_vcpu *vcpus[NR_VCPUS];
-	size_t size = NR_PAGES * MIN_PAGE_SIZE;
 	int i;
 
 	memset(race, 0, sizeof(*race));
 	race->nr_vcpus = nr_vcpus;
-	race->vm = __vm_create_with_vcpus(shape, nr_vcpus, NR_PAGES, guest_count_forever,
-					  vcpus);
+	race->size = nr_pages * MIN_PAGE_SIZE;
+	race->vm = __vm_create_with_vcpus(shape, nr_vcpus, nr_pages, guest_code, vcpus);
 	for (i = 0; i < nr_vcpus; i++)
 		race->vcpus[i].vcpu = vcpus[i];
 	race->guest = addr_gva2hva(race->vm, (gva_t)&guest_state);
-	race->fd = vm_create_guest_memfd(race->vm, size, GUESTMEM_SHARED);
-	bind_file(race->vm, GUESTMEM_GPA, size, race->fd, 0);
-	virt_map(race->vm, GUESTMEM_GPA, GUESTMEM_GPA, NR_PAGES);
-	race->mem = map_file(race->fd, size);
+	race->fd = vm_create_guest_memfd(race->vm, race->size, GUESTMEM_SHARED);
+	bind_file(race->vm, GUESTMEM_GPA, race->size, race->fd, 0);
+	virt_map(race->vm, GUESTMEM_GPA, GUESTMEM_GPA, nr_pages);
+	race->mem = map_file(race->fd, race->size);
+}
+
+static void create_race(struct race *race, int nr_vcpus)
+{
+	__create_race(race, nr_vcpus, NR_PAGES, guest_count_forever);
 }
 
 static void free_race(struct race *race)
 {
-	kvm_munmap(race->mem, NR_PAGES * MIN_PAGE_SIZE);
+	kvm_munmap(race->mem, race->size);
 	kvm_close(race->fd);
 	kvm_vm_free(race->vm);
 }
@@ -325,6 +330,73 @@ TEST_F_TIMEOUT(guestmem_convert_race, vcpus_are_no_reason_to_refuse_shared, 1200
 	stop_users(race, 0);
 	pr_info("# %lu conversions to shared, none refused\n", i);
 	expect_all_counts(race, 0);
+}
+
+#define NR_FRESH	128
+#define NR_FLIPPERS	2
+#define NR_LARGE	2048
+
+static void guest_touch_fresh(void)
+{
+	for (u64 page = NR_PAGES; page < NR_PAGES + NR_FRESH; page++)
+		WRITE_ONCE(*user_word((void *)GUESTMEM_GPA, page, 0), page);
+	GUEST_DONE();
+}
+
+struct flipper {
+	pthread_t thread;
+	struct race *race;
+	u64 page;
+	u64 flips;
+};
+
+static void *flip_forever(void *arg)
+{
+	struct flipper *flipper = arg;
+
+	while (!READ_ONCE(flipper->race->stop)) {
+		make_private(flipper->race->fd, flipper->page, NR_LARGE);
+		make_shared(flipper->race->fd, flipper->page, NR_LARGE);
+		flipper->flips++;
+	}
+	return NULL;
+}
+
+/*
+ * There is always a conversion that a fault has to wait for.  It is of other pages, and
+ * a fault that had to be made again for each would not come to an end.
+ */
+TEST_F_TIMEOUT(guestmem_convert_race, vcpu_gets_on_between_conversions, 300)
+{
+	struct race *race = &self->race;
+	struct flipper flippers[NR_FLIPPERS];
+	u64 i, taken, flips = 0;
+
+	__create_race(race, 1, NR_PAGES + NR_FRESH + NR_FLIPPERS * NR_LARGE,
+		      guest_touch_fresh);
+	allocate_pages(race->fd, 0, race->size / MIN_PAGE_SIZE);
+	for (i = 0; i < NR_FLIPPERS; i++) {
+		flippers[i] = (struct flipper) {
+			.race = race,
+			.page = NR_PAGES + NR_FRESH + i * NR_LARGE,
+		};
+		kvm_pthread_create(&flippers[i].thread, NULL, flip_forever, &flippers[i]);
+	}
+	taken = vcpu_get_stat(race->vcpus[0].vcpu, pf_taken);
+	vcpu_run(race->vcpus[0].vcpu);
+	expect_guest_done(race->vcpus[0].vcpu);
+	taken = vcpu_get_stat(race->vcpus[0].vcpu, pf_taken) - taken;
+
+	WRITE_ONCE(race->stop, true);
+	for (i = 0; i < NR_FLIPPERS; i++) {
+		kvm_pthread_join(flippers[i].thread, NULL);
+		flips += flippers[i].flips;
+	}
+	pr_info("# %lu faults for %d pages, beside %lu conversions to shared\n", taken,
+		NR_FRESH, flips);
+	for (i = NR_PAGES; i < NR_PAGES + NR_FRESH; i++)
+		TEST_ASSERT_EQ(*user_word(race->mem, i, 0), i);
+	TEST_ASSERT(taken < NR_FRESH * 3 / 2, "%lu faults for %d pages", taken, NR_FRESH);
 }
 
 int main(int argc, char *argv[])
