@@ -447,6 +447,18 @@ static int gmem_fault_locked(struct guestmem_inode *mem, struct vm_fault *vmf)
 	return 0;
 }
 
+/*
+ * Nobody is killed to make room for a folio as large as this: after VM_FAULT_OOM the
+ * access would only be made again, for ever.
+ */
+static vm_fault_t gmem_fault_error(struct guestmem_inode *mem, int err)
+{
+	if (err == -ENOMEM && mem->geo.block_order > PAGE_ALLOC_COSTLY_ORDER)
+		return VM_FAULT_SIGBUS;
+
+	return vmf_error(err);
+}
+
 static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 {
 	struct inode *inode = file_inode(vmf->vma->vm_file);
@@ -465,7 +477,7 @@ static vm_fault_t kvm_gmem_fault(struct vm_fault *vmf)
 	if (r == -EINTR)
 		return VM_FAULT_NOPAGE;
 
-	return r ? vmf_error(r) : VM_FAULT_LOCKED;
+	return r ? gmem_fault_error(to_guestmem(inode), r) : VM_FAULT_LOCKED;
 }
 
 #ifdef CONFIG_NUMA

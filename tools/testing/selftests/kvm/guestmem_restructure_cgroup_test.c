@@ -9,7 +9,7 @@
 #include "guestmem_hugetlb.h"
 #include "kvm_test_harness.h"
 
-#define SHARED_PAGE	7
+#define NR_ROUNDS	10
 
 FIXTURE(guestmem_restructure_cgroup) {
 	struct group group;
@@ -18,6 +18,7 @@ FIXTURE(guestmem_restructure_cgroup) {
 	struct kvm_vm *vm;
 	u64 dying;
 	u64 unit;
+	u64 page;
 	u64 *mem;
 	int fd;
 };
@@ -34,9 +35,9 @@ FIXTURE_VARIANT_ADD(guestmem_restructure_cgroup, 1G) {
 	.log2 = LOG2_1G,
 };
 
-static u64 *shared_word(u64 *mem)
+static u64 *shared_word(u64 *mem, u64 page)
 {
-	return mem + SHARED_PAGE * SZ_4K / sizeof(*mem);
+	return mem + page * SZ_4K / sizeof(*mem);
 }
 
 /* Two blocks, one of them with a page that the host has mapped. */
@@ -50,6 +51,8 @@ FIXTURE_SETUP(guestmem_restructure_cgroup)
 		SKIP(return, "%s", why);
 
 	self->unit = 1ull << variant->log2;
+	/* Not in the first of the pieces, whose struct pages are those of the block. */
+	self->page = self->unit / SZ_4K / 2 + 7;
 	self->before = read_pool(self->unit);
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	self->dying = dying_groups();
@@ -58,9 +61,11 @@ FIXTURE_SETUP(guestmem_restructure_cgroup)
 				    variant->log2);
 	allocate_blocks(self->fd, self->unit, 0, 2);
 	self->mem = map_file(self->fd, 2 * self->unit);
-	make_shared(self->fd, SHARED_PAGE, 1);
-	WRITE_ONCE(*shared_word(self->mem), 1);
+	make_shared(self->fd, self->page, 1);
+	WRITE_ONCE(*shared_word(self->mem, self->page), 1);
 	expect_folios(self->fd, 0, 512);
+	/* Of either size, this much is in single pages, and those are the root's. */
+	self->group.single = SZ_2M;
 }
 
 static void close_file(int *fd, u64 *mem, u64 size)
@@ -79,6 +84,7 @@ static void expect_charges_gone(struct group *g)
 
 	while (read_charge(g->unit, "rsvd.current") && ++tries < 500)
 		usleep(10000);
+	g->single = 0;
 	expect_charges(g, 0, 0, "in the end");
 }
 
@@ -102,9 +108,10 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, charge_is_that_of_whole_blocks, 240)
 	struct group *g = &self->group;
 
 	expect_charges(g, 2, 2, "with one block in pieces");
-	make_private(self->fd, SHARED_PAGE, 1);
+	make_private(self->fd, self->page, 1);
+	g->single = 0;
 	expect_charges(g, 2, 2, "with both blocks whole again");
-	make_shared(self->fd, SHARED_PAGE, 1);
+	make_shared(self->fd, self->page, 1);
 	punch_blocks(self->fd, self->unit, 0, 1);
 	expect_charges(g, 2, 1, "with a hole where it was in pieces");
 }
@@ -114,19 +121,82 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, cgroup_goes_while_a_block_is_split, 
 	leave_group(&self->group);
 	remove_group();
 
-	TEST_ASSERT_EQ(*shared_word(self->mem), 1);
-	make_private(self->fd, SHARED_PAGE, 1);
+	TEST_ASSERT_EQ(*shared_word(self->mem, self->page), 1);
+	make_private(self->fd, self->page, 1);
 	expect_folios(self->fd, 0, 0);
-	make_shared(self->fd, SHARED_PAGE, 1);
-	TEST_ASSERT_EQ(*shared_word(self->mem), 1);
+	make_shared(self->fd, self->page, 1);
+	TEST_ASSERT_EQ(*shared_word(self->mem, self->page), 1);
 	expect_folios(self->fd, 0, 512);
+}
+
+struct flipper {
+	pthread_t thread;
+	bool stop;
+	u64 flips;
+	u64 page;
+	int fd;
+};
+
+static void *flip_forever(void *arg)
+{
+	struct flipper *flipper = arg;
+
+	while (!READ_ONCE(flipper->stop)) {
+		make_private(flipper->fd, flipper->page, 1);
+		make_shared(flipper->fd, flipper->page, 1);
+		WRITE_ONCE(flipper->flips, flipper->flips + 1);
+	}
+	return NULL;
+}
+
+static void wait_for_flips(struct flipper *flipper, u64 nr)
+{
+	u64 until = READ_ONCE(flipper->flips) + nr;
+
+	while (READ_ONCE(flipper->flips) < until)
+		usleep(100);
+}
+
+/* The block is charged to a cgroup that goes while it is split and merged. */
+static void remove_group_while_flipping(struct group *g, int fd, u64 page)
+{
+	struct flipper flipper = { .fd = fd, .page = page };
+
+	kvm_pthread_create(&flipper.thread, NULL, flip_forever, &flipper);
+	wait_for_flips(&flipper, 2);
+	leave_group(g);
+	usleep(kvm_random_u32_in_range(&kvm_rng, 0, 2000));
+	remove_group();
+	wait_for_flips(&flipper, 2);
+	WRITE_ONCE(flipper.stop, true);
+	kvm_pthread_join(flipper.thread, NULL);
+}
+
+TEST_F_TIMEOUT(guestmem_restructure_cgroup, cgroup_goes_during_conversions, 240)
+{
+	struct pool taken = read_pool(self->unit);
+
+	for (int i = 0; i < NR_ROUNDS; i++) {
+		remove_group_while_flipping(&self->group, self->fd, self->page);
+		TEST_ASSERT_EQ(*shared_word(self->mem, self->page), 1);
+		expect_pool(self->unit, &taken, 0, 0, "with the cgroup removed");
+		expect_folios(self->fd, 0, 512);
+
+		/* A block that is charged to the next one, in the place of this one. */
+		enter_group(&self->group, self->unit);
+		punch_blocks(self->fd, self->unit, 0, 1);
+		allocate_blocks(self->fd, self->unit, 0, 1);
+		WRITE_ONCE(*shared_word(self->mem, self->page), 1);
+	}
+	leave_group(&self->group);
+	remove_group();
 }
 
 TEST_F_TIMEOUT(guestmem_restructure_cgroup, cgroup_goes_while_a_block_is_parked, 240)
 {
 	struct group *g = &self->group;
 
-	self->holder.hold(&self->holder, shared_word(self->mem), SZ_4K);
+	self->holder.hold(&self->holder, shared_word(self->mem, self->page), SZ_4K);
 	close_file(&self->fd, self->mem, 2 * self->unit);
 	expect_charges(g, 2, 1, "with the page held");
 	leave_group(g);
@@ -141,12 +211,60 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, charge_goes_with_the_holder, 240)
 {
 	struct group *g = &self->group;
 
-	self->holder.hold(&self->holder, shared_word(self->mem), SZ_4K);
+	self->holder.hold(&self->holder, shared_word(self->mem, self->page), SZ_4K);
 	close_file(&self->fd, self->mem, 2 * self->unit);
 	expect_charges(g, 2, 1, "with the page held");
 	self->holder.release(&self->holder);
 	expect_pool_back(self->unit, &self->before, "in the end");
 	expect_charges_gone(g);
+}
+
+/* The OOM killer is no help, and the access is not repeated for ever. */
+TEST_F_TIMEOUT(guestmem_restructure_cgroup, limit_on_usage_fails_the_access, 120)
+{
+	u64 block = self->unit / SZ_4K, page = block + self->page;
+	struct group *g = &self->group;
+
+	make_shared(self->fd, page, 1);
+	punch_blocks(self->fd, self->unit, 1, 1);
+	set_limit(self->unit, "max", 1);
+	TEST_EXPECT_SIGBUS(WRITE_ONCE(*shared_word(self->mem, page), 2));
+	expect_charges(g, 2, 1, "after an access that failed");
+
+	set_limit(self->unit, "max", 2);
+	WRITE_ONCE(*shared_word(self->mem, page), 2);
+	g->single += SZ_2M;
+	expect_charges(g, 2, 2, "with the limit raised");
+	TEST_ASSERT_EQ(*shared_word(self->mem, self->page), 1);
+}
+
+/* Struct pages are charged to who shares; at the limit the call fails, and nobody is killed. */
+TEST_F_TIMEOUT(guestmem_restructure_cgroup, limit_on_memory_refuses_the_split, 240)
+{
+	u64 block = self->unit / SZ_4K, page = block + self->page;
+	struct group *g = &self->group;
+	u64 before;
+
+	if (!g->memcg)
+		SKIP(return, "cgroup2 cannot be mounted with memory_hugetlb_accounting");
+	if (self->unit < SZ_1G)
+		SKIP(return, "a cgroup is charged in advance for more than 2M takes");
+
+	before = read_number(GROUP "/memory.current");
+	TEST_ASSERT(!write_number(GROUP "/memory.max", before + SZ_512K), "cannot set a limit");
+	expect_refused_at(self->fd, page, 1, false, ENOMEM, page);
+	expect_folios(self->fd, variant->log2 - 12, 1);
+	expect_charges(g, 2, 2, "after a split that was refused");
+
+	TEST_ASSERT(!write_text(GROUP "/memory.max", "max"), "cannot lift the limit");
+	make_shared(self->fd, page, 1);
+	g->single += SZ_2M;
+	expect_charges(g, 2, 2, "with both blocks in pieces");
+	/* But for what was charged in advance, 518 pages of them. */
+	TEST_ASSERT(read_number(GROUP "/memory.current") - before >= SZ_1M,
+		    "struct pages are not charged");
+	WRITE_ONCE(*shared_word(self->mem, page), 2);
+	TEST_ASSERT_EQ(*shared_word(self->mem, self->page), 1);
 }
 
 int main(int argc, char *argv[])
