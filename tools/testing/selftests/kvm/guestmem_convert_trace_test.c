@@ -27,35 +27,18 @@ FIXTURE(guestmem_convert_trace) {
 
 FIXTURE_SETUP(guestmem_convert_trace)
 {
-	char pid[16];
-
 	if (!events_available())
 		SKIP(return, "the kernel lacks the guestmem tracepoints, or tracefs");
 
 	self->bed = create_convert_bed(NR_PAGES, GUESTMEM_SHARED);
-	snprintf(pid, sizeof(pid), "%d", getpid());
 	create_instance();
-	write_tracing(INSTANCE "/set_event_pid", pid);
+	trace_only_this_process();
 }
 
 FIXTURE_TEARDOWN(guestmem_convert_trace)
 {
 	remove_instance();
 	free_convert_bed(&self->bed);
-}
-
-/* Returns the part of the line behind "NAME: " of the event; NULL for comments. */
-static const char *event_of(char *line, char *name, size_t size)
-{
-	/* task-pid [cpu] flags seconds.micros: name: fields */
-	char *time = *line == '#' ? NULL : strstr(line, ": ");
-	char *end = time ? strchr(time + 2, ':') : NULL;
-
-	if (!end)
-		return NULL;
-
-	snprintf(name, size, "%.*s", (int)(end - time - 2), time + 2);
-	return end + 2;
 }
 
 static bool parse_change(char *line, struct change_event *event)
@@ -65,14 +48,6 @@ static bool parse_change(char *line, struct change_event *event)
 	return fields && !strncmp(event->name, "guestmem_change_", 16) &&
 	       sscanf(fields, "ino=%lu target=%15s range=%lu-%lu result=%d", &event->ino,
 		      event->target, &event->start, &event->end, &event->result) == 5;
-}
-
-static FILE *open_trace(void)
-{
-	FILE *trace = fopen(INSTANCE "/trace", "r");
-
-	TEST_ASSERT(trace, __KVM_SYSCALL_ERROR("fopen()", -1));
-	return trace;
 }
 
 static void expect_changes(const struct change_event *want, int nr)
@@ -144,65 +119,13 @@ TEST_F(guestmem_convert_trace, refusal_tells_page_and_references)
 	kvm_close(fds[1]);
 }
 
-struct allocations {
-	u64 inside;
-	u64 outside;
-	u64 changes;
-	char first[512];
-};
-
-static void count_event(struct allocations *count, const char *name, const char *line,
-			bool *inside)
-{
-	if (!strcmp(name, "guestmem_change_frozen")) {
-		*inside = true;
-	} else if (!strcmp(name, "guestmem_change_committed")) {
-		*inside = false;
-		count->changes++;
-	} else if (!strncmp(name, "guestmem_", 9)) {
-		return;
-	} else if (!*inside) {
-		count->outside++;
-	} else if (!count->inside++) {
-		snprintf(count->first, sizeof(count->first), "%s", line);
-	}
-}
-
-static struct allocations count_allocations(void)
-{
-	struct allocations count = {};
-	FILE *trace = open_trace();
-	char line[512], name[32];
-	bool inside = false;
-
-	while (fgets(line, sizeof(line), trace)) {
-		if (event_of(line, name, sizeof(name)))
-			count_event(&count, name, line, &inside);
-	}
-	fclose(trace);
-	return count;
-}
-
-static void enable_allocation_events(void)
-{
-	static const char * const events[] = { "kmalloc", "kmem_cache_alloc", "mm_page_alloc" };
-	char path[128];
-
-	for (int i = 0; i < ARRAY_SIZE(events); i++) {
-		snprintf(path, sizeof(path), INSTANCE "/events/kmem/%s/enable", events[i]);
-		write_tracing(path, "1");
-	}
-}
-
 /* Borders appear, move, merge and vanish; the guest has mapped all, the host what it may. */
 TEST_F_TIMEOUT(guestmem_convert_trace, nothing_is_allocated_after_the_freeze, 120)
 {
 	struct convert_bed *bed = &self->bed;
-	struct allocations count;
 
 	host_fills(bed, 0, NR_PAGES, 1);
 	guest_checks(bed, 0, NR_PAGES, 1);
-	write_tracing(INSTANCE "/buffer_size_kb", "4096");
 	enable_allocation_events();
 	for (int i = 0; i < NR_ROUNDS; i++) {
 		make_private(bed->fd, 4, 8);
@@ -212,16 +135,7 @@ TEST_F_TIMEOUT(guestmem_convert_trace, nothing_is_allocated_after_the_freeze, 12
 		make_private(bed->fd, 0, NR_PAGES);
 		make_shared(bed->fd, 0, NR_PAGES);
 	}
-	write_tracing(INSTANCE "/events/enable", "0");
-
-	count = count_allocations();
-	pr_info("# %lu conversions, %lu allocations before and after the part that cannot fail\n",
-		count.changes, count.outside);
-	TEST_ASSERT_EQ(count.changes, 6 * NR_ROUNDS);
-	TEST_ASSERT(count.outside >= count.changes,
-		    "%lu allocations: what a conversion reserves was not seen", count.outside);
-	TEST_ASSERT(!count.inside, "%lu allocations after a freeze, the first: %s",
-		    count.inside, count.first);
+	expect_no_allocation_inside(6 * NR_ROUNDS);
 }
 
 int main(int argc, char *argv[])

@@ -41,4 +41,105 @@ static inline void remove_instance(void)
 	TEST_ASSERT(!rmdir(INSTANCE), __KVM_SYSCALL_ERROR("rmdir()", -1));
 }
 
+/* Those of other threads and processes are not of interest. */
+static inline void trace_only_this_process(void)
+{
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	write_tracing(INSTANCE "/set_event_pid", pid);
+}
+
+static inline FILE *open_trace(void)
+{
+	FILE *trace = fopen(INSTANCE "/trace", "r");
+
+	TEST_ASSERT(trace, __KVM_SYSCALL_ERROR("fopen()", -1));
+	return trace;
+}
+
+/* Returns the part of the line behind "NAME: " of the event; NULL for comments. */
+static inline const char *event_of(char *line, char *name, size_t size)
+{
+	/* task-pid [cpu] flags seconds.micros: name: fields */
+	char *time = *line == '#' ? NULL : strstr(line, ": ");
+	char *end = time ? strchr(time + 2, ':') : NULL;
+
+	if (!end)
+		return NULL;
+
+	snprintf(name, size, "%.*s", (int)(end - time - 2), time + 2);
+	return end + 2;
+}
+
+/*
+ * Nothing may be allocated between guestmem_change_frozen and
+ * guestmem_change_committed, where nothing may fail.
+ */
+struct allocations {
+	u64 inside;
+	u64 outside;
+	u64 changes;
+	char first[512];
+};
+
+static inline void count_event(struct allocations *count, const char *name,
+			       const char *line, bool *inside)
+{
+	if (!strcmp(name, "guestmem_change_frozen")) {
+		*inside = true;
+	} else if (!strcmp(name, "guestmem_change_committed")) {
+		*inside = false;
+		count->changes++;
+	} else if (!strncmp(name, "guestmem_", 9)) {
+		return;
+	} else if (!*inside) {
+		count->outside++;
+	} else if (!count->inside++) {
+		snprintf(count->first, sizeof(count->first), "%s", line);
+	}
+}
+
+static inline struct allocations count_allocations(void)
+{
+	struct allocations count = {};
+	FILE *trace = open_trace();
+	char line[512], name[32];
+	bool inside = false;
+
+	while (fgets(line, sizeof(line), trace)) {
+		if (event_of(line, name, sizeof(name)))
+			count_event(&count, name, line, &inside);
+	}
+	fclose(trace);
+	return count;
+}
+
+static inline void enable_allocation_events(void)
+{
+	static const char * const events[] = { "kmalloc", "kmem_cache_alloc", "mm_page_alloc" };
+	char path[128];
+
+	write_tracing(INSTANCE "/buffer_size_kb", "4096");
+	for (int i = 0; i < ARRAY_SIZE(events); i++) {
+		snprintf(path, sizeof(path), INSTANCE "/events/kmem/%s/enable", events[i]);
+		write_tracing(path, "1");
+	}
+}
+
+static inline void expect_no_allocation_inside(u64 changes)
+{
+	struct allocations count;
+
+	write_tracing(INSTANCE "/events/enable", "0");
+	count = count_allocations();
+	pr_info("# %lu conversions, %lu allocations before and after the part that cannot fail\n",
+		count.changes, count.outside);
+	TEST_ASSERT_EQ(count.changes, changes);
+	TEST_ASSERT(count.outside >= count.changes,
+		    "%lu allocations: what a conversion reserves was not seen", count.outside);
+	TEST_ASSERT(!count.inside, "%lu allocations after a freeze, the first: %s",
+		    count.inside, count.first);
+}
+
 #endif /* SELFTEST_KVM_GUESTMEM_TRACE_H */
