@@ -3,7 +3,9 @@
  * An open guest_memfd keeps KVM's code in the kernel, also when nothing else
  * of the VM is left.
  */
-#include "guestmem_util.h"
+#include "guestmem_convert.h"
+#include "guestmem_holder.h"
+#include "guestmem_hugetlb.h"
 #include "kvm_test_harness.h"
 
 /* The module that owns VMs, and so everything that belongs to one. */
@@ -61,6 +63,44 @@ TEST_F(guestmem_module, closing_the_file_lets_the_module_go)
 	kvm_close(fd);
 
 	expect_refcnt(self->name, self->refcnt);
+}
+
+/* A page of the file that someone in the host holds, in a block of 2M that is split. */
+static void hold_page(struct holder *holder, int fd)
+{
+	u64 *mem = map_file(fd, SZ_2M);
+
+	make_shared(fd, 0, 1);
+	WRITE_ONCE(*mem, 1);
+	holder->hold(holder, mem, SZ_4K);
+	kvm_munmap(mem, SZ_2M);
+}
+
+/* What is left of it is the allocator's. */
+TEST_F(guestmem_module, parked_block_lets_the_module_go)
+{
+	const char *why = convert_available() ? why_no_pool(SZ_2M, 1) :
+						"kvm.gmem_in_place_conversion is off";
+	struct holder holder = HOLDER_VMSPLICE;
+	struct pool before;
+	struct kvm_vm *vm;
+	int fd;
+
+	why = why ?: holder.open(&holder);
+	if (why)
+		SKIP(return, "%s", why);
+
+	before = read_pool(SZ_2M);
+	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	fd = create_huge_file(vm, SZ_2M, GUEST_MEMFD_FLAG_MMAP, LOG2_2M);
+	hold_page(&holder, fd);
+	kvm_close(fd);
+	kvm_vm_free(vm);
+	expect_refcnt(self->name, self->refcnt);
+	expect_pool(SZ_2M, &before, 1, 0, "with the page held");
+	holder.release(&holder);
+	expect_pool_back(SZ_2M, &before, "with the page let go");
+	holder_close(&holder);
 }
 
 int main(int argc, char *argv[])
