@@ -15,7 +15,7 @@ export BUILD=$out
 # Lines «NAME SECONDS BOOT...»
 programs() {
 	printf '%s 120 kvm-module-off kvm-module-on\n' guest_memfd_test guestmem_test guestmem_module_test
-	echo 'guestmem_convert_race_test 600 kvm-module-on'
+	echo 'guestmem_convert_race_test 1200 kvm-module-on'
 	grep -E '^guestmem_(hugetlb_|restructure_(beside|model|race)_)' "$harness/selftests.list"
 }
 
@@ -32,7 +32,7 @@ programs | "$harness/pack-tests.sh" "$out/guest.cpio" "$out" "$selftests"
 args='loglevel=7 oops=panic numa=fake=2 sysctl.vm.compaction_proactiveness=0'
 rm -f "$out/results.jsonl"
 # With the mark, tests that make test may skip may not be skipped here.
-run 'KVM as a module' kvm-module --mark ', KVM as a module' --timeout 1200 --append "$args hugepages=16"
+run 'KVM as a module' kvm-module --mark ', KVM as a module' --timeout 1800 --append "$args hugepages=16"
 run 'HugeTLB selftests, HVO off' hvo-off --memory 10G --timeout 1800 \
 	--append "$args GUESTMEM_TEST_PERCENT=5 hugetlb_free_vmemmap=off hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
 python3 -B "$harness/run.py" summary
