@@ -1,7 +1,8 @@
 #!/bin/bash
 # Boot a kernel that has KVM as modules: load them, run guest_memfd's tests, unload them; once more with in-place
 # conversion on. This kernel has no debugging: the race of conversions is run at full length here. Then boot it with
-# pools of huge pages that are not optimised (HVO off), and run the tests of huge pages.
+# pools of huge pages that are not optimised (HVO off), and run the tests of huge pages. And once more with pages of 1G
+# that are optimised, for the race inside them at full length.
 # usage: boot-kvm-module.sh OUTDIR    (built with configs/kvm-module.config)
 set -euo pipefail
 
@@ -16,7 +17,8 @@ export BUILD=$out
 programs() {
 	printf '%s 120 kvm-module-off kvm-module-on\n' guest_memfd_test guestmem_test guestmem_module_test
 	echo 'guestmem_convert_race_test 1200 kvm-module-on'
-	grep -E '^guestmem_(hugetlb_|restructure_(beside|model|race)_)' "$harness/selftests.list"
+	grep -E '^guestmem_(hugetlb_|restructure_(beside|model|race)_)' "$harness/selftests.list" |
+		sed 's/^\(guestmem_restructure_race_test\) .*/\1 3600 hugetlb-on race-on/'
 }
 
 run() { # SUITE PLAN OPTION...
@@ -35,4 +37,6 @@ rm -f "$out/results.jsonl"
 run 'KVM as a module' kvm-module --mark ', KVM as a module' --timeout 1800 --append "$args hugepages=16"
 run 'HugeTLB selftests, HVO off' hvo-off --memory 10G --timeout 1800 \
 	--append "$args GUESTMEM_TEST_PERCENT=5 hugetlb_free_vmemmap=off hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
+run 'Race in pages of 1G' race-on --memory 10G --mark ' in full' --timeout 3600 \
+	--append "$args hugetlb_free_vmemmap=on hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
 python3 -B "$harness/run.py" summary
