@@ -66,7 +66,7 @@ boot_args="$debug_args $part hugepages=16"
 # Pools of both sizes, a page of 1G on each node: with less than 10G of memory the first one has none that is whole.
 pools_args="$debug_args hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
 hugetlb_args="$pools_args $part"
-kunit_args="$boot_args hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*"
+kunit_pools='hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
 in_place='kvm.gmem_in_place_conversion=1'
 
 boot() { # SUITE PLAN ARGS OPTION...
@@ -86,13 +86,22 @@ kunit_on_uml() {
 	run log "$suite" "$BUILD/uml/test.log"
 }
 
-kunit_on_x86() {
-	local suite='KUnit on x86_64' status=0
-	boot "$suite" kunit "$kunit_args" --memory 10G
+kunit_boot() { # SUITE ARGS
+	local suite=$1 status=0
+	boot "$suite" kunit "$2 $kunit_pools" --memory 10G
 	rm -f "$BUILD/x86.json"
 	(cd "$linux" && python3 -B tools/testing/kunit/kunit.py parse --json="$BUILD/x86.json" "$log/kunit.programs.log") \
 		>"$log/kunit.parsed.log" 2>&1 || status=$?
 	run kunit "$suite" "$BUILD/x86.json" $status
+}
+
+kunit_on_x86() {
+	kunit_boot 'KUnit on x86_64' "$boot_args"
+}
+
+# The same where each page has a struct page of its own.
+kunit_without_hvo() {
+	kunit_boot 'KUnit on x86_64, HVO off' "${boot_args/hugetlb_free_vmemmap=on/hugetlb_free_vmemmap=off}"
 }
 
 kvm_selftests() {
@@ -111,8 +120,10 @@ hugetlb_selftests_in_place() {
 	boot 'HugeTLB selftests in place' hugetlb-on "$hugetlb_args $in_place" --memory 10G --mark ' in place'
 }
 
+# One after the other: the first has a time to keep.
 stress() {
 	boot 'Stress' stress-on "$pools_args $in_place" --memory 10G
+	kunit_without_hvo
 }
 
 # One boot with something for each check to find.
