@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Huge pages are split and merged while the rest of the kernel moves memory about:
- * compaction, a pool that is made larger and smaller, memory that is to go offline.
+ * compaction, a pool that is made larger and smaller, memory that is to go offline; and
+ * while somebody who has the same CPU looks at their pages.
  */
 #include <sys/wait.h>
 
@@ -27,10 +28,11 @@ struct beside {
 	bool stop;
 };
 
-/* What goes on beside it: NULL, or why this kernel cannot do it; and one round of it. */
+/* What goes on beside it: NULL, or why this kernel cannot do it; one round of it; and where. */
 struct disturbance {
 	const char *(*why_not)(void);
 	void (*once)(struct beside *b);
+	bool one_cpu;
 };
 
 static const char *why_no_compaction(void)
@@ -43,7 +45,7 @@ static void compact(struct beside *b)
 	TEST_ASSERT(!write_text(COMPACT, "1"), "cannot write to " COMPACT);
 }
 
-static const char *why_no_resize(void)
+static const char *always(void)
 {
 	return NULL;
 }
@@ -53,6 +55,14 @@ static void resize(struct beside *b)
 {
 	pool_write(SZ_2M, "nr", b->before.nr + 2);
 	pool_write(SZ_2M, "nr", b->before.nr);
+}
+
+/* Of pages that nobody gets hold of while they change, and that have to change all the same. */
+static void look(struct beside *b)
+{
+	unsigned char present[PIECE];
+
+	TEST_ASSERT(!mincore(b->mem, PIECE * SZ_4K, present), __KVM_SYSCALL_ERROR("mincore()", -1));
 }
 
 static const char *why_no_offline(void)
@@ -117,7 +127,7 @@ FIXTURE_VARIANT_ADD(guestmem_restructure_beside, compaction_1G) {
 
 FIXTURE_VARIANT_ADD(guestmem_restructure_beside, resize_2M) {
 	.log2 = LOG2_2M,
-	.disturbance = { why_no_resize, resize },
+	.disturbance = { always, resize },
 };
 
 FIXTURE_VARIANT_ADD(guestmem_restructure_beside, offline_2M) {
@@ -128,6 +138,16 @@ FIXTURE_VARIANT_ADD(guestmem_restructure_beside, offline_2M) {
 FIXTURE_VARIANT_ADD(guestmem_restructure_beside, offline_1G) {
 	.log2 = LOG2_1G,
 	.disturbance = { why_no_offline, try_offline },
+};
+
+FIXTURE_VARIANT_ADD(guestmem_restructure_beside, mincore_2M) {
+	.log2 = LOG2_2M,
+	.disturbance = { always, look, true },
+};
+
+FIXTURE_VARIANT_ADD(guestmem_restructure_beside, mincore_1G) {
+	.log2 = LOG2_1G,
+	.disturbance = { always, look, true },
 };
 
 struct helper {
@@ -215,6 +235,8 @@ TEST_F_TIMEOUT(guestmem_restructure_beside, pages_flip_and_keep_their_contents, 
 	struct helper helper = { b, variant->disturbance.once };
 	u64 i, nr = part_of(NR_ROUNDS), blocks = b->bed.size / b->bed.unit;
 
+	if (variant->disturbance.one_cpu)
+		pin_self_to_cpu(0);
 	kvm_pthread_create(&b->thread, NULL, disturb, &helper);
 	for (i = 0; i < nr || !READ_ONCE(b->done); i++)
 		flip(b, random_page(b), i + 1);
