@@ -68,15 +68,6 @@ FIXTURE_SETUP(guestmem_restructure_cgroup)
 	self->group.single = SZ_2M;
 }
 
-static void close_file(int *fd, u64 *mem, u64 size)
-{
-	if (*fd < 0)
-		return;
-	kvm_munmap(mem, size);
-	kvm_close(*fd);
-	*fd = -1;
-}
-
 /* That of a reservation goes a moment after the last page. */
 static void expect_charges_gone(struct group *g)
 {
@@ -90,7 +81,7 @@ static void expect_charges_gone(struct group *g)
 
 FIXTURE_TEARDOWN(guestmem_restructure_cgroup)
 {
-	close_file(&self->fd, self->mem, 2 * self->unit);
+	close_huge_file(&self->fd, self->mem, 2 * self->unit);
 	holder_close(&self->holder);
 	expect_pool_back(self->unit, &self->before, "in the end");
 	if (!access(GROUP, F_OK)) {
@@ -197,7 +188,7 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, cgroup_goes_while_a_block_is_parked,
 	struct group *g = &self->group;
 
 	self->holder.hold(&self->holder, shared_word(self->mem, self->page), SZ_4K);
-	close_file(&self->fd, self->mem, 2 * self->unit);
+	close_huge_file(&self->fd, self->mem, 2 * self->unit);
 	expect_charges(g, 2, 1, "with the page held");
 	leave_group(g);
 	remove_group();
@@ -212,7 +203,7 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, charge_goes_with_the_holder, 240)
 	struct group *g = &self->group;
 
 	self->holder.hold(&self->holder, shared_word(self->mem, self->page), SZ_4K);
-	close_file(&self->fd, self->mem, 2 * self->unit);
+	close_huge_file(&self->fd, self->mem, 2 * self->unit);
 	expect_charges(g, 2, 1, "with the page held");
 	self->holder.release(&self->holder);
 	expect_pool_back(self->unit, &self->before, "in the end");

@@ -59,19 +59,10 @@ FIXTURE_SETUP(guestmem_restructure_trace)
 	create_instance();
 }
 
-static void close_file(int *fd, u64 *mem, u64 size)
-{
-	if (*fd < 0)
-		return;
-	kvm_munmap(mem, size);
-	kvm_close(*fd);
-	*fd = -1;
-}
-
 FIXTURE_TEARDOWN(guestmem_restructure_trace)
 {
 	remove_instance();
-	close_file(&self->fd, self->mem, self->unit);
+	close_huge_file(&self->fd, self->mem, self->unit);
 	holder_close(&self->holder);
 	expect_pool_back(self->unit, &self->before, "in the end");
 	kvm_vm_free(self->vm);
@@ -152,7 +143,7 @@ TEST_F_TIMEOUT(guestmem_restructure_trace, parked_block_is_told_until_it_is_back
 	make_shared(self->fd, SHARED_PAGE, 1);
 	self->holder.hold(&self->holder, self->mem + SHARED_PAGE * SZ_4K / sizeof(*self->mem),
 			  SZ_4K);
-	close_file(&self->fd, self->mem, self->unit);
+	close_huge_file(&self->fd, self->mem, self->unit);
 	TEST_ASSERT_EQ(count_block_events("guestmem_park", pfn, order), 1);
 	TEST_ASSERT_EQ(count_block_events("guestmem_unpark", pfn, order), 0);
 

@@ -165,6 +165,16 @@ static inline int create_huge_file(struct kvm_vm *vm, u64 size, u64 flags,
 	return fd;
 }
 
+/* With its mapping, unless that was done before. */
+static inline void close_huge_file(int *fd, void *mem, u64 size)
+{
+	if (*fd < 0)
+		return;
+	kvm_munmap(mem, size);
+	kvm_close(*fd);
+	*fd = -1;
+}
+
 /* To be called right after the system call; errno is still that call's. */
 static inline void expect_failure(long ret, int want, const char *what)
 {
