@@ -210,7 +210,6 @@ static void expect_told(struct kunit *test, pgoff_t start, pgoff_t end)
 	gmt_log_clear(test);
 }
 
-/* The guests lose the bad page, get it no more, and have the rest page by page. */
 /* Clearing it would touch the bad page, too. */
 static void poisoned_block_is_not_filled(struct kunit *test)
 {
@@ -231,6 +230,7 @@ static void poisoned_block_is_not_filled(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, unpoison_memory(pfn), 0);
 }
 
+/* The guests lose the bad page, get it no more, and have the rest page by page. */
 static void poison_spares_the_neighbours(struct kunit *test)
 {
 	const pgoff_t bad = 3, worse = 17;

@@ -17,7 +17,7 @@
  *	freeze	the folios that will be split
  *	commit	split, store, thaw
  *
- * All of it with memory_failure() kept away, see poison.c.
+ * From freeze to commit memory_failure() is kept away, see poison.c.
  *
  * For a change to private, commit merges what can be merged.  A piece that someone
  * looks at just then stays what it is, which is allowed: order is a ceiling.  It gets
