@@ -43,7 +43,7 @@ def boot(args, stem):
     """Run QEMU to its end; a sentence if it did not end well."""
     command = [os.path.join(HERE, 'qemu.sh'), '--kernel', args.kernel, '--initrd', args.initrd,
                '--log', stem + '.kernel.log', '--results', stem + '.programs.log', '--timeout', str(args.timeout),
-               '--memory', args.memory, '--smp', args.smp, '--append', f'{args.append} plan={args.plan}']
+               '--memory', args.memory, '--append', f'{args.append} plan={args.plan}']
     qemu = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     shown = 0
     while qemu.poll() is None:
@@ -136,8 +136,7 @@ def parse():
 
     sub = command('boot', do_boot, 'suite')
     for option, default in (('--plan', None), ('--kernel', None), ('--initrd', None), ('--append', ''),
-                            ('--without', ''), ('--mark', ''), ('--memory', '2G'),
-                            ('--smp', '2')):
+                            ('--without', ''), ('--mark', ''), ('--memory', '2G')):
         sub.add_argument(option, default=default, required=default is None)
     sub.add_argument('--expect', action='append', default=[])
     sub.add_argument('--timeout', type=int, default=300)
