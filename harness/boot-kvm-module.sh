@@ -12,6 +12,8 @@ harness=$top/harness selftests=$top/build/selftests
 out=$(cd "$1" && pwd)
 # Results and logs stand beside the kernel, apart from those of make test.
 export BUILD=$out
+# shellcheck source=harness/steps.sh
+. "$harness/steps.sh"
 
 # Lines «NAME SECONDS BOOT...»
 programs() {
