@@ -197,6 +197,44 @@ static void splits_and_merges(struct kunit *test)
 	merge_entries(test);
 }
 
+/* Nodes that one store has changed or freed, interrupts off; and the most so far. */
+static struct {
+	struct xa_state *xas;
+	pgoff_t index;
+	unsigned int order;
+	unsigned int nodes;
+	unsigned int most;
+} burst;
+
+static void count_burst(struct xa_node *node)
+{
+	unsigned int order = burst.xas->xa_shift + burst.xas->xa_sibs;
+
+	if (burst.index != burst.xas->xa_index || burst.order != order)
+		burst.nodes = 0;
+	burst.index = burst.xas->xa_index;
+	burst.order = order;
+	burst.most = max(burst.most, ++burst.nodes);
+}
+
+/* Whatever it has been split into: a level of nodes after the other. */
+static void restores_in_steps(struct kunit *test)
+{
+	struct folio *folio = (struct folio *)&cache(test)->folio;
+	struct address_space *mapping = &cache(test)->mapping;
+	const struct ladder *l = ladder(test);
+	XA_STATE(xas, &mapping->i_pages, 0);
+
+	KUNIT_ASSERT_EQ(test, guestmem_cache_split(mapping, folio, l->at, l->block, 0), 0);
+	memset(&burst, 0, sizeof(burst));
+	burst.xas = &xas;
+	xas_set_update(&xas, count_burst);
+	guestmem_cache_restore(&xas, folio, l->at, l->block, l->piece);
+	expect_whole(test);
+	KUNIT_EXPECT_GE(test, burst.most, 1);
+	KUNIT_EXPECT_LE(test, burst.most, 2 * XA_CHUNK_SIZE);
+}
+
 /* Half of it may be split by then; nobody can tell, and one store puts it right. */
 static void check_failed(struct kunit *test)
 {
@@ -224,6 +262,7 @@ static void splits_or_stays(struct kunit *test)
 static struct kunit_case cache_cases[] = {
 	KUNIT_CASE_PARAM(splits_and_merges, ladder_gen_params),
 	KUNIT_CASE_PARAM(splits_or_stays, small_gen_params),
+	KUNIT_CASE_PARAM(restores_in_steps, small_gen_params),
 	{}
 };
 

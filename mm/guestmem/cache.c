@@ -112,6 +112,28 @@ int guestmem_cache_store_one(struct xa_state *xas, struct folio *folio, pgoff_t 
 	return xas_error(xas);
 }
 
+/*
+ * Make the smaller entries that are left of that of order @order at @index one again.
+ * Needs no memory.  By way of entries of order @piece, if there are any in between: the
+ * nodes of all single pages of 1G are too many to be freed at once, interrupts off.
+ */
+void guestmem_cache_restore(struct xa_state *xas, struct folio *folio, pgoff_t index,
+			    unsigned int order, unsigned int piece)
+{
+	struct address_space *mapping = container_of(xas->xa, struct address_space, i_pages);
+	pgoff_t at = index, end = index + (1UL << order);
+	unsigned int found;
+
+	while (piece && at < end && guestmem_cache_find(mapping, &at, end, &found)) {
+		if (found < piece)
+			guestmem_cache_store_one(xas, folio, at, piece);
+		at = round_down(at, 1UL << piece) + (1UL << max(found, piece));
+		cond_resched();
+	}
+
+	guestmem_cache_store_one(xas, folio, index, order);
+}
+
 /* Entries that are smaller than the folio stay so: it will be split once more. */
 static unsigned long guestmem_cache_replace(struct xa_state *xas, struct folio *folio,
 					    pgoff_t index)

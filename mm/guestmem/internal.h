@@ -78,6 +78,8 @@ void guestmem_cache_store(struct address_space *mapping, struct folio *folio,
 			  unsigned long nr);
 int guestmem_cache_store_one(struct xa_state *xas, struct folio *folio, pgoff_t index,
 			     unsigned int order);
+void guestmem_cache_restore(struct xa_state *xas, struct folio *folio, pgoff_t index,
+			    unsigned int order, unsigned int piece);
 
 void guestmem_poison_init(struct guestmem_inode *gi);
 void guestmem_flush_poison(void);

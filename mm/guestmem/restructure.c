@@ -114,8 +114,9 @@ static void guestmem_restore_entries(struct guestmem_change *c, struct guestmem_
 
 	while (index < end && (folio = guestmem_cache_find(mapping, &index, end, &order))) {
 		if (order < folio_order(folio))
-			guestmem_cache_store_one(&p->spare, folio, folio->index,
-						 folio_order(folio));
+			guestmem_cache_restore(&p->spare, folio, folio->index,
+					       folio_order(folio),
+					       guestmem_next_order(c->gi, folio_order(folio)));
 		index = folio_next_index(folio);
 		cond_resched();
 	}
