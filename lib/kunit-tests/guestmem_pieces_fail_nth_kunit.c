@@ -163,6 +163,60 @@ static void split_block(struct kunit *test)
 	layout_expect(test, false);
 }
 
+/* Changes that have begun, and how often the first or the second of two blocks refused. */
+static unsigned int begun, refused_in[2];
+
+static void count_begun(struct guestmem_change *c)
+{
+	begun++;
+}
+
+static int run_split_two(struct kunit *test)
+{
+	pgoff_t border = layout_block(test);
+
+	begun = 0;
+	refused_at = ULONG_MAX;
+	return gmt_change(gmt(test)->gi, GUESTMEM_SHARED, border - 1, border + 1, &refused_at);
+}
+
+/* Guests hear nothing of it, and of the block that could be prepared nobody sees that. */
+static void check_two(struct kunit *test)
+{
+	pgoff_t border = layout_block(test);
+
+	KUNIT_EXPECT_EQ(test, begun, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mock.plans), 0);
+	KUNIT_EXPECT_TRUE(test, refused_at == border - 1 || refused_at == border);
+	refused_in[refused_at == border]++;
+	layout_expect(test, false);
+}
+
+static void undo_split_two(struct kunit *test)
+{
+	pgoff_t border = layout_block(test);
+
+	layout_expect(test, false);
+	layout_change(test, GUESTMEM_PRIVATE, border - 1, border + 1);
+}
+
+static void split_two_blocks(struct kunit *test)
+{
+	static const struct operation op = {
+		.run = run_split_two,
+		.check_failed = check_two,
+		.undo = undo_split_two,
+	};
+
+	layout_write(test, layout_block(test) - 1, 1);
+	layout_write(test, layout_block(test), 2);
+	mock_inode(gmt(test)->gi)->on_begin = count_begun;
+	memset(refused_in, 0, sizeof(refused_in));
+	fail_in_both_kinds(test, "split two", &op, 2 * nr_struct_pages(test));
+	KUNIT_EXPECT_GT(test, refused_in[0], 0);
+	KUNIT_EXPECT_GT(test, refused_in[1], 0);
+}
+
 static void merge_block(struct kunit *test)
 {
 	static const struct operation op = {
@@ -264,30 +318,56 @@ static void close_file(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, files_in_pieces, layout_block(test) == XA_CHUNK_SIZE);
 }
 
-/* Allocations left when the guests lose the pages. */
-static unsigned int left_at_begin;
+/* Allocations left when the first folio is frozen; of real pages, when the guests lose them. */
+static unsigned int left_at_freeze;
+
+static void count_at_freeze(struct guestmem_change *c, const char *phase)
+{
+	if (!strcmp(phase, "freeze"))
+		left_at_freeze = current->fail_nth;
+}
 
 static void count_at_begin(struct guestmem_change *c)
 {
-	left_at_begin = current->fail_nth;
+	left_at_freeze = current->fail_nth;
+}
+
+static int run_punch(struct kunit *test)
+{
+	layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
+	return 0;
+}
+
+static void expect_no_allocation(struct kunit *test, int (*run)(struct kunit *test),
+				 enum alloc_kind kind)
+{
+	left_at_freeze = 0;
+	KUNIT_EXPECT_EQ(test, allocations_left(test, run, kind), left_at_freeze);
+	KUNIT_EXPECT_NE(test, left_at_freeze, 0);
 }
 
 static void nothing_allocates_after_freeze(struct kunit *test)
 {
-	static int (* const runs[])(struct kunit *test) = { run_split, run_merge };
+	static int (* const runs[])(struct kunit *test) = {
+		run_split, run_merge, run_split, run_punch,
+	};
 
-	fill(test);
-	mock_inode(gmt(test)->gi)->on_begin = count_at_begin;
-	for (int kind = 0; kind < KINDS; kind++)
-		for (int i = 0; i < ARRAY_SIZE(runs); i++) {
-			left_at_begin = 0;
-			KUNIT_EXPECT_EQ(test, allocations_left(test, runs[i], kind), left_at_begin);
-			KUNIT_EXPECT_NE(test, left_at_begin, 0);
-		}
+	if (gmt(test)->allocator->mock)
+		mock.on_phase = count_at_freeze;
+	else
+		mock_inode(gmt(test)->gi)->on_begin = count_at_begin;
+	for (int kind = 0; kind < KINDS; kind++) {
+		layout_change(test, GUESTMEM_PRIVATE, 0, layout_block(test));
+		fill(test);
+		for (int i = 0; i < ARRAY_SIZE(runs); i++)
+			expect_no_allocation(test, runs[i], kind);
+	}
+	mock.on_phase = NULL;
 }
 
 static struct kunit_case pieces_fail_nth_cases[] = {
 	KUNIT_CASE_PARAM(split_block, layout_gen_params),
+	KUNIT_CASE_PARAM(split_two_blocks, layout_small_gen_params),
 	KUNIT_CASE_PARAM(merge_block, layout_gen_params),
 	KUNIT_CASE_PARAM(allocate_block, layout_gen_params),
 	KUNIT_CASE_PARAM(close_file, layout_small_gen_params),

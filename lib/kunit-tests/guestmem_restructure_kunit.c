@@ -327,18 +327,27 @@ static void count_freed(struct guestmem_inode *gi, struct folio *folio)
 	whole_freed += folio_order(folio) == gi->geo.block_order;
 }
 
+/* Good and bad are private by then, and stay apart. */
 static void poisoned_page_is_not_merged(struct kunit *test)
 {
 	struct folio *folio;
 
+	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE))
+		kunit_skip(test, "CONFIG_MEMORY_FAILURE is off");
+
 	tag_all(test);
 	layout_change(test, GUESTMEM_SHARED, 0, 2);
+	layout_change(test, GUESTMEM_PRIVATE, 0, 1);
 	folio = gmt_get(test, 0);
 	folio_set_hwpoison(folio);
 	KUNIT_EXPECT_EQ(test, gmt_change(gmt(test)->gi, GUESTMEM_PRIVATE, 1, 2, NULL), 0);
 	layout_expect(test, true);
 	KUNIT_EXPECT_EQ(test, folio_order(gmt_get(test, 1)), 0);
 	folio_clear_hwpoison(folio);
+
+	layout_change(test, GUESTMEM_SHARED, 0, 1);
+	layout_change(test, GUESTMEM_PRIVATE, 0, 1);
+	layout_expect(test, false);
 }
 
 /* A block goes whole with its file, unless a page of it is in use. */

@@ -236,7 +236,7 @@ TEST_F_TIMEOUT(guestmem_restructure_beside, pages_flip_and_keep_their_contents, 
 	u64 i, nr = part_of(NR_ROUNDS), blocks = b->bed.size / b->bed.unit;
 
 	if (variant->disturbance.one_cpu)
-		pin_self_to_cpu(0);
+		pin_self_to_any_cpu();
 	kvm_pthread_create(&b->thread, NULL, disturb, &helper);
 	for (i = 0; i < nr || !READ_ONCE(b->done); i++)
 		flip(b, random_page(b), i + 1);
