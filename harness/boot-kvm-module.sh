@@ -37,8 +37,8 @@ args='loglevel=7 oops=panic numa=fake=2 sysctl.vm.compaction_proactiveness=0'
 rm -f "$out/results.jsonl"
 # With the mark, tests that make test may skip may not be skipped here.
 run 'KVM as a module' kvm-module --mark ', KVM as a module' --timeout 1800 --append "$args hugepages=16"
-run 'HugeTLB selftests, HVO off' hvo-off --memory 10G --timeout 1800 \
+run 'HugeTLB selftests, HVO off' hvo-off --memory 6G --timeout 1800 \
 	--append "$args GUESTMEM_TEST_PERCENT=5 hugetlb_free_vmemmap=off hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
-run 'Race in pages of 1G' race-on --memory 10G --mark ' in full' --timeout 3600 \
+run 'Race in pages of 1G' race-on --memory 6G --mark ' in full' --timeout 3600 \
 	--append "$args hugetlb_free_vmemmap=on hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
 python3 -B "$harness/run.py" summary

@@ -63,10 +63,10 @@ debug_args='loglevel=7 printk.time=1 oops=panic numa=fake=2 hugetlb_free_vmemmap
 debug_args+=' sysctl.vm.compaction_proactiveness=0'
 # Four free huge pages at least: what the base tree's own tests want to see.
 boot_args="$debug_args $part hugepages=16"
-# Pools of both sizes, a page of 1G on each node: with less than 10G of memory the first one has none that is whole.
+# Pools of both sizes, a page of 1G on each node: with less than 6G of memory the first one has none.
 pools_args="$debug_args hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
 hugetlb_args="$pools_args $part"
-kunit_pools='hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
+kunit_pools='maxcpus=2 hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
 in_place='kvm.gmem_in_place_conversion=1'
 
 boot() { # SUITE PLAN ARGS OPTION...
@@ -88,7 +88,7 @@ kunit_on_uml() {
 
 kunit_boot() { # SUITE ARGS
 	local suite=$1 status=0
-	boot "$suite" kunit "$2 $kunit_pools" --memory 10G
+	boot "$suite" kunit "$2 $kunit_pools" --memory 6G
 	rm -f "$BUILD/x86.json"
 	(cd "$linux" && python3 -B tools/testing/kunit/kunit.py parse --json="$BUILD/x86.json" "$log/kunit.programs.log") \
 		>"$log/kunit.parsed.log" 2>&1 || status=$?
@@ -113,16 +113,16 @@ kvm_selftests_in_place() {
 }
 
 hugetlb_selftests() {
-	boot 'HugeTLB selftests' hugetlb-off "$hugetlb_args" --memory 10G
+	boot 'HugeTLB selftests' hugetlb-off "$hugetlb_args" --memory 6G
 }
 
 hugetlb_selftests_in_place() {
-	boot 'HugeTLB selftests in place' hugetlb-on "$hugetlb_args $in_place" --memory 10G --mark ' in place'
+	boot 'HugeTLB selftests in place' hugetlb-on "$hugetlb_args $in_place" --memory 6G --mark ' in place'
 }
 
 # One after the other: the first has a time to keep.
 stress() {
-	boot 'Stress' stress-on "$pools_args $in_place" --memory 10G
+	boot 'Stress' stress-on "$pools_args $in_place" --memory 6G --timeout 5400
 	kunit_without_hvo
 }
 
@@ -142,15 +142,17 @@ two_at_a_time() {
 	wait
 }
 
+# Fails if nothing was run.
 on_debug_kernel() { # SUITE...
 	if ! step "$log/debug.log" 'debug kernel: build' build_debug_kernel; then
 		run fail 'Debug kernel' build "see $log/debug.log"
+		return 1
 	elif ! step "$log/selftests.log" 'KVM selftests: build' build_selftests ||
 		! step "$log/guest.log" 'root file system: pack' pack_guest; then
 		run fail 'KVM selftests' build "see $log/selftests.log and $log/guest.log"
-	else
-		two_at_a_time "$@"
+		return 1
 	fi
+	two_at_a_time "$@"
 }
 
 mkdir -p "$log"
@@ -162,9 +164,8 @@ uml) kunit_on_uml ;;
 stress) on_debug_kernel stress ;;
 *)
 	# The longest first, so that both end at about the same time.
-	on_debug_kernel kvm_selftests kvm_selftests_in_place kunit_on_x86 hugetlb_selftests_in_place hugetlb_selftests \
-		canaries
-	kunit_on_uml
+	on_debug_kernel hugetlb_selftests_in_place kvm_selftests kunit_on_x86 kvm_selftests_in_place hugetlb_selftests \
+		canaries kunit_on_uml || kunit_on_uml
 	;;
 esac
 progress 'summary'

@@ -5,7 +5,7 @@
 #include "guestmem_model.h"
 
 #define NR_PAGES	24
-#define NR_STEPS	100000
+#define NR_STEPS	500000
 #define FULL_CHECK	256
 
 static int open_small_file(struct model *m, bool shared)
@@ -57,7 +57,7 @@ int main(int argc, char *argv[])
 
 	require_convert();
 
-	options = model_options(argc, argv, NR_STEPS);
+	options = model_options(argc, argv, part_of(NR_STEPS));
 	m.bed.vm = create_vm_for(KVM_X86_SW_PROTECTED_VM, SZ_1M, guest_tags, &m.bed.vcpu);
 	virt_map(m.bed.vm, GUESTMEM_GPA, GUESTMEM_GPA, NR_PAGES);
 	start_model(&m);
