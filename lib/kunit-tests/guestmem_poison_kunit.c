@@ -113,6 +113,24 @@ static void map_order_refuses_poisoned_page(struct kunit *test)
 	}
 }
 
+/* Not every report leaves a reference behind. */
+static void poisoned_page_that_nobody_holds_is_not_made_private(struct kunit *test)
+{
+	pgoff_t pages = gmt(test)->allocator->pages, err_index = ULONG_MAX;
+	struct guestmem_inode *gi = gmt(test)->gi;
+	struct folio *folio;
+
+	need_marks(test);
+	KUNIT_EXPECT_EQ(test, gmt_change(gi, GUESTMEM_SHARED, 0, pages, NULL), 0);
+	folio = gmt_get(test, 1);
+	mark(folio, 1);
+	KUNIT_EXPECT_EQ(test, gmt_change(gi, GUESTMEM_PRIVATE, 0, pages, &err_index),
+			-EHWPOISON);
+	KUNIT_EXPECT_EQ(test, err_index, folio->index);
+	unmark(folio, 1);
+	KUNIT_EXPECT_EQ(test, gmt_change(gi, GUESTMEM_PRIVATE, 0, pages, NULL), 0);
+}
+
 /*
  * Somebody holds invalidate_lock
  */
@@ -389,6 +407,7 @@ static void does_not_deadlock_with_change(struct kunit *test)
 static struct kunit_case poison_cases[] = {
 	KUNIT_CASE_PARAM(tells_at_once, gmt_all_gen_params),
 	KUNIT_CASE_PARAM(map_order_refuses_poisoned_page, marking_gen_params),
+	KUNIT_CASE_PARAM(poisoned_page_that_nobody_holds_is_not_made_private, marking_gen_params),
 	KUNIT_CASE_PARAM(tells_only_of_poisoned_folios_later, marking_gen_params),
 	KUNIT_CASE_PARAM(waits_in_the_background, marking_gen_params),
 	KUNIT_CASE_PARAM(tells_of_later_reports, marking_gen_params),

@@ -139,9 +139,9 @@ static int guestmem_change_locked(struct guestmem_change *c)
  *
  * Takes invalidate_lock exclusively.  May sleep and allocate.  Pages that have
  * the state already are left alone.  On an allocator without blocks the whole
- * request is atomic; else each block is, and only a signal or references that
- * come up between two blocks stop a request half-way.  To finish it, the caller
- * repeats the same range.
+ * request is atomic; else each block is, and only a signal, references that come up
+ * between two blocks, or a page that goes bad meanwhile stop a request half-way.  To
+ * finish it, the caller repeats the same range.
  *
  * Return: 0, also if nothing had to change; -ENOMEM or -EOPNOTSUPP if something
  * cannot be reserved; -EAGAIN if a page has unexpected references, -EHWPOISON if a
@@ -260,20 +260,21 @@ static bool guestmem_wait_unpinned(struct guestmem_change *c, struct folio *foli
 }
 
 /*
- * The first folio of @range that anything but the page cache refers to: a mapping
- * and a fault that is under way do.  All others are good as they are, and need not
- * be locked to see that: with invalidate_lock held nobody adds or removes a folio,
- * and nobody finds one.
+ * The first folio of @range that anything but the page cache refers to, as a mapping
+ * and a fault that is under way do, or that has a bad page.  All others are good as
+ * they are, and need not be locked to see that: with invalidate_lock held nobody adds
+ * or removes a folio, and nobody finds one.
  */
-static struct folio *guestmem_next_held(struct guestmem_change *c,
-					struct guestmem_range range)
+static struct folio *guestmem_next_doubtful(struct guestmem_change *c,
+					    struct guestmem_range range)
 {
 	XA_STATE(xas, &c->gi->mapping->i_pages, range.start);
 	struct folio *folio;
 
 	guard(rcu)();
 	xas_for_each(&xas, folio, range.end - 1) {
-		if (folio_ref_count(folio) != folio_nr_pages(folio))
+		if (folio_ref_count(folio) != folio_nr_pages(folio) ||
+		    folio_contain_hwpoisoned_page(folio))
 			return folio;
 
 		/* xas_pause() would go on a folio's size behind where the range starts. */
@@ -287,8 +288,8 @@ static struct folio *guestmem_next_held(struct guestmem_change *c,
 }
 
 /*
- * Memory failure keeps a reference to what it found for good: there is nothing to
- * wait for, and nothing in the way of throwing the folio away.
+ * Memory failure keeps a reference to most of what it found for good: there is nothing
+ * to wait for, and nothing in the way of throwing the folio away.
  */
 static int guestmem_expect_folio_unpinned(struct guestmem_change *c,
 					  struct folio *folio,
@@ -306,7 +307,7 @@ static int guestmem_run_unpinned(struct guestmem_change *c, struct guestmem_rang
 	struct folio *folio;
 	int err;
 
-	while ((folio = guestmem_next_held(c, run))) {
+	while ((folio = guestmem_next_doubtful(c, run))) {
 		folio_get(folio);
 		err = guestmem_expect_folio_unpinned(c, folio, drained);
 		if (err) {
@@ -335,9 +336,9 @@ static int guestmem_run_unpinned(struct guestmem_change *c, struct guestmem_rang
  * all once a signal is pending.  invalidate_lock is held exclusively.  May
  * sleep.
  *
- * Return: 0; -EAGAIN, or -EHWPOISON for a folio with a poisoned page, with
- * @c->err_index at the first page with unexpected references.  Changes nothing
- * but host mappings.
+ * Return: 0; -EAGAIN for unexpected references, or -EHWPOISON for a folio with a
+ * poisoned page unless it is to be thrown away, with @c->err_index at the first page
+ * that is in the way.  Changes nothing but host mappings.
  */
 int guestmem_expect_unpinned(struct guestmem_change *c, struct guestmem_range range)
 {
