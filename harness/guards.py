@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Take each guard out of the sources, one at a time, and see the test fail that is there for it.
 
-  guards.py            all guards, on UML; NAME... for some of them
+  guards.py            all guards; NAME... for some of them
   guards.py --check    only that each can be taken out, and that the documentation lists each
 
 guards/NAME.guard:
 
     # what goes wrong without it
-    test: SUITE.TEST
+    test: SUITE.TEST           on UML; or PROGRAM_test.TEST, a selftest of KVM's in QEMU
+    on: x86                    for a suite that needs real huge pages, poison or more than one CPU: in QEMU, too
     file: mm/guestmem/change.c
      a line that is there
     -lines that are taken out
@@ -15,22 +16,19 @@ guards/NAME.guard:
 
 The lines with a blank or a minus in front must be in the file exactly once. Several "file:" make one guard. Each kernel
 is built in build/guards, from the tree there, and runs the one test. What counts is that this test fails: a kernel that
-does not build shows nothing, nor does one that does not come to the test."""
+does not build shows nothing, nor does one that does not come to the test. A warning ends a selftest."""
 
 import argparse
-import os
 import pathlib
 import re
-import subprocess
 import sys
-import threading
 
 sys.dont_write_bytecode = True
-import apply
+import machines
 import overlay
 import rules
 
-SECONDS_FOR_ONE, SECONDS_FOR_ALL = 240, 900
+SECONDS_FOR_ALL = 900
 DOCUMENT = "Documentation/mm/guestmem.rst"
 
 
@@ -59,13 +57,17 @@ class Hunk:
 
 class Guard:
     def __init__(self, file):
-        self.name, self.test, self.hunks = file.stem, None, []
+        self.name, self.test, self.hunks, self.machine = file.stem, None, [], machines.Uml
         for line in file.read_text().splitlines():
             key, _, value = line.partition(": ")
             if key == "file":
                 self.hunks.append(Hunk(value))
             elif key == "test":
                 self.suite, self.test = value.split(".")
+                if self.suite.endswith("_test"):
+                    self.machine = machines.Programs
+            elif line == "on: x86":
+                self.machine = machines.X86
             elif line[:1] in (" ", "-", "+") and self.hunks:
                 self.hunks[-1].add(line)
             elif not line.startswith("#"):
@@ -111,102 +113,55 @@ def check(tree, guards, files):
         raise GuardError("\n".join(wrong))
 
 
-class Uml:
-    """Kernels of one tree, each with other contents of some files."""
-
-    def __init__(self, tree):
-        self.tree = tree
-        self.place = tree.build / "guards"
-        self.linux, self.out = self.place / "linux", self.place / "uml"
-        self.out.mkdir(parents=True, exist_ok=True)
-        compiler = "ccache gcc" if any(os.access(pathlib.Path(d) / "ccache", os.X_OK)
-                                       for d in os.get_exec_path()) else "gcc"
-        self.env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "CCACHE_BASEDIR": str(tree.top),
-                    "CCACHE_NOHASHDIR": "1"}
-        self.make = ["make", "-s", "-C", self.linux, "ARCH=um", f"O={self.out}", f"CC={compiler}", f"-j{os.cpu_count()}"]
-
-    def call(self, log, command, **more):
-        with open(self.place / log, "w") as out:
-            return subprocess.run(command, env=self.env, stdout=out, stderr=subprocess.STDOUT, **more).returncode
-
-    def configure(self, files):
-        apply.lay(self.tree, self.linux, files)
-        if self.call("config.log", ["python3", "tools/testing/kunit/kunit.py", "config", f"--build_dir={self.out}",
-                                    "--kunitconfig=lib/kunit-tests/.kunitconfig"], cwd=self.linux):
-            raise GuardError(f"UML cannot be configured: see {self.place}/config.log")
-
-    def build(self, files, log):
-        apply.lay(self.tree, self.linux, files)
-        return not self.call(f"{log}.build.log", [*self.make, "linux"])
-
-    def run(self, glob, log, seconds, enough=None):
-        """The console's lines, up to the first that is enough; a test that hangs ends with the time it has."""
-        lines = []
-        with open(self.place / f"{log}.log", "w") as copy, subprocess.Popen(
-                ["./linux", "mem=512M", "console=tty", "kunit_shutdown=halt", f"kunit.filter_glob={glob}",
-                 "kunit.filter=speed>slow"], cwd=self.out, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, errors="replace") as uml:
-            # Not by its group: it leaves that.
-            limit = threading.Timer(seconds, uml.kill)
-            limit.start()
-            for line in uml.stdout:
-                copy.write(line)
-                lines.append(line.rstrip("\n"))
-                if enough and enough.match(line):
-                    uml.kill()
-                    break
-            limit.cancel()
-        return lines
+def tried(machine, guard, log, enough=None):
+    """What comes of the guard's test on a kernel that is built."""
+    lines = machine.run(guard.full_test, log, enough=enough)
+    if guard.machine is machines.Programs:
+        return machines.program_outcome(lines, guard.suite, guard.test)
+    return machines.outcome(lines, guard.suite, guard.test)
 
 
-def failure(guard):
-    """What KUnit says at once, and what makes the test fail in the end."""
-    return re.compile(rf" +# {guard.test}: (EXPECTATION|ASSERTION) FAILED")
-
-
-def outcome(lines, guard):
-    """passes, skips or fails, as the test's own line says; None if there is none, though the suite came to its end."""
-    begun = ended = False
-    for line in lines:
-        if begun and not ended and failure(guard).match(line):
-            return "fails"
-        begun |= line == f"    # Subtest: {guard.suite}"
-        ended |= bool(re.match(rf"(not )?ok \d+ {guard.suite}\b", line))
-        result = re.match(rf"    (not )?ok \d+ {guard.test}( # SKIP.*)?$", line)
-        if begun and not ended and result:
-            return "fails" if result[1] else "skips" if result[2] else "passes"
-    return "does not end" if begun and not ended else None
-
-
-def try_guard(uml, guard, files):
+def try_guard(machine, guard, files):
     """A sentence on what came of it, and if it is the right one."""
-    if not uml.build(guard.taken_out(files), guard.name):
-        return False, f"the kernel does not build without it: see {uml.place}/{guard.name}.build.log"
-    result = outcome(uml.run(guard.full_test, guard.name, SECONDS_FOR_ONE, failure(guard)), guard)
+    if not machine.build(guard.taken_out(files), guard.name):
+        return False, f"the kernel does not build without it: see {machine.place}/{guard.name}.build.log"
+    result = tried(machine, guard, guard.name, machines.kunit_failure(guard.test))
     if result in ("fails", "does not end"):
         return True, f"{guard.full_test} {result} without it"
     return False, f"{guard.full_test} {result or 'does not run'} without it"
 
 
+def outcomes_with(machine, guards):
+    """What comes of each test with all guards in place."""
+    if isinstance(machine, machines.Programs):
+        machine.pack(sorted({guard.suite for guard in guards}))
+        return {guard.full_test: tried(machine, guard, f"with.{guard.name}") for guard in guards}
+    console = machine.run("guestmem*", f"all.{machine.name}", SECONDS_FOR_ALL)
+    return {guard.full_test: machines.outcome(console, guard.suite, guard.test) for guard in guards}
+
+
+def run_on(machine, guards, files, report):
+    machine.prepare(files)
+    outcomes = outcomes_with(machine, guards)
+    # Those of one file one after the other: one object less to build for each.
+    for guard in sorted(guards, key=lambda guard: guard.hunks[0].path):
+        if outcomes[guard.full_test] == "passes":
+            report(guard.name, *try_guard(machine, guard, files))
+        else:
+            report(guard.name, False, f"{guard.full_test} {outcomes[guard.full_test] or 'does not run'} with it")
+
+
 def run(tree, guards, files):
-    uml = Uml(tree)
-    uml.configure(files)
-    if not uml.build(files, "all"):
-        raise GuardError(f"UML does not build: see {uml.place}/all.build.log")
     counts = {True: 0, False: 0}
 
     def report(name, good, text):
         counts[good] += 1
         print(f"guard {name}: {'' if good else 'FAILED: '}{text}", flush=True)
 
-    console = uml.run("guestmem*", "all", SECONDS_FOR_ALL)
-    unfit = {guard.name: outcome(console, guard) for guard in guards if outcome(console, guard) != "passes"}
-    # Those of one file one after the other: one object less to build for each.
-    for guard in sorted(guards, key=lambda guard: guard.hunks[0].path):
-        if guard.name in unfit:
-            report(guard.name, False, f"{guard.full_test} {unfit[guard.name] or 'does not run'} with it")
-        else:
-            report(guard.name, *try_guard(uml, guard, files))
+    for kind in (machines.Uml, machines.X86, machines.Programs):
+        these = [guard for guard in guards if guard.machine is kind]
+        if these:
+            run_on(kind(tree), these, files, report)
     print(f"{counts[True]} passed, {counts[False]} failed")
     return counts[False] or not guards
 
@@ -227,5 +182,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (GuardError, overlay.OverlayError, rules.RuleError) as error:
+    except (GuardError, machines.MachineError, overlay.OverlayError, rules.RuleError) as error:
         sys.exit(f"guards: {error}")

@@ -4,7 +4,8 @@ import pathlib
 import tempfile
 import unittest
 
-from guards import Guard, GuardError, documented, outcome
+import machines
+from guards import Guard, GuardError, documented
 
 RULE = "# why\ntest: suite.case\nfile: mm/a.c\n one\n-two\n+2\n"
 SOURCE = b"zero\none\ntwo\nthree\n"
@@ -53,7 +54,23 @@ class Guards(unittest.TestCase):
                             (None, ["    # Subtest: suite_two", "    ok 1 case"]),
                             (None, []),
                             ("does not end", console()[:-1])):
-            self.assertEqual(outcome(lines, guard()), want)
+            self.assertEqual(machines.outcome(lines, "suite", "case"), want)
+
+    def test_machines(self):
+        self.assertIs(guard().machine, machines.Uml)
+        self.assertIs(guard(RULE.replace("file:", "on: x86\nfile:")).machine, machines.X86)
+        self.assertIs(guard(RULE.replace("suite.", "some_test.")).machine, machines.Programs)
+
+    def test_outcomes_of_programs(self):
+        begin, end = "@begin some_test", "@end some_test 0 1"
+        for want, lines in (("passes", [begin, "ok 1 a.v.case", end]),
+                            ("fails", [begin, "not ok 1 a.v.case", "@end some_test 1 1"]),
+                            ("fails", [begin, "@end some_test 254 1"]),
+                            ("skips", [begin, "ok 1 a.v.case # SKIP why", end]),
+                            (None, [begin, "ok 1 a.v.other", end]),
+                            ("does not end", [begin, "ok 1 a.v.case"]),
+                            (None, [])):
+            self.assertEqual(machines.program_outcome(lines, "some_test", "case"), want)
 
     def test_documented(self):
         text = ("Before\n======\n\n   * - a\n     - s.t\n\nGuards\n======\n\n   * - b\n     - s.u\n   * - c\n     - s.v\n\n"

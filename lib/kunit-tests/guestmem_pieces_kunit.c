@@ -11,6 +11,7 @@
 #include <linux/pagemap.h>
 #include <linux/pgtable.h>
 
+#include "../../mm/internal.h"
 #include "guestmem_layout.h"
 
 /* Of the pool, to be like that after each test: all pages are back, and none is reserved. */
@@ -339,6 +340,57 @@ static void charge_comes_back(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, hugetlb_cgroup_from_folio(gmt_get(test, 0)), h_cg);
 }
 
+#ifdef CONFIG_CGROUP_HUGETLB
+/* A cgroup whose parent is the root. */
+static struct hugetlb_cgroup *new_cgroup(struct kunit *test, int nid)
+{
+	struct hugetlb_cgroup *h_cg;
+
+	h_cg = kunit_kzalloc(test, struct_size(h_cg, nodeinfo, nr_node_ids), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, h_cg);
+	h_cg->nodeinfo[nid] = kunit_kzalloc(test, sizeof(*h_cg->nodeinfo[nid]), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, h_cg->nodeinfo[nid]);
+	page_counter_init(&h_cg->hugepage[hstate_index(pool(test))], NULL, false);
+	return h_cg;
+}
+
+/* What would be if it had been charged to @to from the beginning; who was. */
+static struct hugetlb_cgroup *charge_to(struct kunit *test, struct folio *folio,
+					struct hugetlb_cgroup *to)
+{
+	int idx = hstate_index(pool(test)), nid = folio_nid(folio);
+	struct hugetlb_cgroup *from;
+
+	guard(spinlock_irq)(&hugetlb_lock);
+	from = hugetlb_cgroup_from_folio(folio);
+	page_counter_cancel(&from->hugepage[idx], folio_nr_pages(folio));
+	page_counter_charge(&to->hugepage[idx], folio_nr_pages(folio));
+	from->nodeinfo[nid]->usage[idx] -= folio_nr_pages(folio);
+	to->nodeinfo[nid]->usage[idx] += folio_nr_pages(folio);
+	set_hugetlb_cgroup(folio, to);
+	return from;
+}
+
+/* A cgroup goes, and waits until it is charged for nothing. */
+static void charge_of_pieces_goes_to_the_parent(struct kunit *test)
+{
+	struct hugetlb_cgroup *root, *h_cg;
+	struct folio *folio;
+
+	layout_allocate(test, 0);
+	folio = gmt_get(test, 0);
+	h_cg = new_cgroup(test, folio_nid(folio));
+	root = charge_to(test, folio, h_cg);
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+
+	scoped_guard(spinlock_irq, &hugetlb_lock)
+		guestmem_hugetlb_reparent(pool(test), h_cg);
+	KUNIT_EXPECT_EQ(test, page_counter_read(&h_cg->hugepage[hstate_index(pool(test))]), 0);
+	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	KUNIT_EXPECT_PTR_EQ(test, hugetlb_cgroup_from_folio(gmt_get(test, 0)), root);
+}
+#endif
+
 /*
  * Poison
  */
@@ -542,6 +594,9 @@ static struct kunit_case pieces_cases[] = {
 	KUNIT_CASE_PARAM(comes_back_from_any_context, pool_gen_params),
 	KUNIT_CASE_PARAM(held_page_refuses_a_hole, pool_gen_params),
 	KUNIT_CASE_PARAM(charge_comes_back, pool_gen_params),
+#ifdef CONFIG_CGROUP_HUGETLB
+	KUNIT_CASE_PARAM(charge_of_pieces_goes_to_the_parent, pool_gen_params),
+#endif
 #ifdef CONFIG_MEMORY_FAILURE
 	KUNIT_CASE_PARAM(poison_of_a_single_page, pool_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_page_that_becomes_single, pool_gen_params),

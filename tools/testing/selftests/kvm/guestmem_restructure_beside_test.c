@@ -11,7 +11,7 @@
 #include "kvm_test_harness.h"
 
 #define PIECE		512
-#define NR_ROUNDS	10000
+#define NR_ROUNDS	5000
 #define NR_SMALL	2
 #define MEMORY		"/sys/devices/system/memory"
 #define COMPACT		"/proc/sys/vm/compact_memory"

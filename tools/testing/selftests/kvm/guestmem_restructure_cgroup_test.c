@@ -3,6 +3,8 @@
  * Blocks in pieces and the cgroup that they are charged to: the charge is that of a
  * whole block, and the cgroup can go at any time.
  */
+#include <sys/wait.h>
+
 #include "guestmem_cgroup.h"
 #include "guestmem_convert.h"
 #include "guestmem_holder.h"
@@ -10,6 +12,7 @@
 #include "kvm_test_harness.h"
 
 #define NR_ROUNDS	10
+#define OTHER_GROUP	"/sys/fs/cgroup/guestmem_other"
 
 FIXTURE(guestmem_restructure_cgroup) {
 	struct group group;
@@ -107,13 +110,48 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, charge_is_that_of_whole_blocks, 240)
 	expect_charges(g, 2, 1, "with a hole where it was in pieces");
 }
 
+/* For as long as it takes until a cgroup that was removed looks for its charges. */
+static int make_other_groups(void)
+{
+	int err = 0;
+
+	for (int i = 0; !err && i < 20; i++) {
+		err = mkdir(OTHER_GROUP, 0755) ?: rmdir(OTHER_GROUP);
+		usleep(100000);
+	}
+	return !!err;
+}
+
+/*
+ * Whoever looks for the charges of a cgroup that goes has a lock that all cgroups need.
+ * A process that waits for that cannot be killed: hence false, for the caller to end it.
+ */
+static bool cgroups_go_on(void)
+{
+	int status = 0, tries = 0;
+	pid_t pid = fork();
+
+	TEST_ASSERT(pid >= 0, __KVM_SYSCALL_ERROR("fork()", pid));
+	if (!pid)
+		_exit(make_other_groups());
+
+	while (!waitpid(pid, &status, WNOHANG) && ++tries < 3000)
+		usleep(10000);
+	TEST_ASSERT(!status, "no other cgroup: status 0x%x", status);
+	return tries < 3000;
+}
+
 TEST_F_TIMEOUT(guestmem_restructure_cgroup, cgroup_goes_while_a_block_is_split, 240)
 {
+	bool on;
+
 	leave_group(&self->group);
 	remove_group();
 
+	on = cgroups_go_on();
 	TEST_ASSERT_EQ(*shared_word(self->mem, self->page), 1);
 	make_private(self->fd, self->page, 1);
+	TEST_ASSERT(on, "the removed cgroup held all others up until the block was whole");
 	expect_folios(self->fd, 0, 0);
 	make_shared(self->fd, self->page, 1);
 	TEST_ASSERT_EQ(*shared_word(self->mem, self->page), 1);
@@ -186,6 +224,7 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, cgroup_goes_during_conversions, 240)
 TEST_F_TIMEOUT(guestmem_restructure_cgroup, cgroup_goes_while_a_block_is_parked, 240)
 {
 	struct group *g = &self->group;
+	bool on;
 
 	self->holder.hold(&self->holder, shared_word(self->mem, self->page), SZ_4K);
 	close_huge_file(&self->fd, self->mem, 2 * self->unit);
@@ -193,8 +232,10 @@ TEST_F_TIMEOUT(guestmem_restructure_cgroup, cgroup_goes_while_a_block_is_parked,
 	leave_group(g);
 	remove_group();
 
+	on = cgroups_go_on();
 	expect_pool(self->unit, &self->before, 1, 0, "with the page held");
 	self->holder.release(&self->holder);
+	TEST_ASSERT(on, "the removed cgroup held all others up until the page was released");
 }
 
 /* What the page waits for is the holder, not the cgroup. */
