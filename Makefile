@@ -6,7 +6,7 @@ help:
 	@echo 'make demo          boot the kernel in QEMU and run a KVM guest on guest_memfd memory'
 	@echo '                   ALLOCATOR=hugetlb-1g (default), hugetlb-2m or page4k'
 	@echo 'make test          all tests on one debug kernel and on UML'
-	@echo 'make stress        the one test that takes too long for that, in full'
+	@echo 'make stress        what takes too long for that: random operations in full, KUnit without HVO'
 	@echo 'make matrix        the other configurations, compilers and architectures'
 	@echo 'make check         the inner loop: KUnit on UML, and style'
 	@echo 'make coverage      which lines of mm/guestmem the suites on UML reach'

@@ -35,8 +35,10 @@
  * neither sees another of its kind.
  *
  * Promised: an allocator's ops run only between a successful inode_setup and
- * the return of inode_teardown, during which its module cannot go away;
- * everything that may fail in a change fails before anything was changed.
+ * the return of inode_teardown, during which its module cannot go away; what
+ * can be refused is refused for the whole of a change before anything was
+ * changed, by change_prepare; what comes up later, by change_freeze before
+ * anything of its step was changed.
  *
  * Not promised: a stable binary interface, and that a folio is as large as
  * the block of its file.  The order is a ceiling.
@@ -46,6 +48,7 @@
  *	client locks (KVM: slots_lock), mmap_lock
  *	  mapping->invalidate_lock
  *	    block mutex (internal, while a block is allocated)
+ *	    guestmem_reshape (internal, from freeze to commit where folios are split)
  *	      folio locks, ascending
  *	        i_mmap_rwsem
  *	          client MMU lock | i_pages lock | lru lock
@@ -109,9 +112,10 @@ enum guestmem_insert {
  *	@block_order.
  * @max_map_order: upper bound of what map_order answers; at most @block_order.
  * @piece_order: what a block is split into before single pages are; less than
- *	@block_order, 0 if there is nothing in between.
+ *	@block_order, 0 if there is nothing in between, or without @split.
  * @split: a shared page is a folio of its own, see guestmem_pieces_prepare().
- *	Needs %GUESTMEM_INSERT_CHARGED, and folios that fill their block.
+ *	Needs %GUESTMEM_INSERT_CHARGED, @punch_order equal to @block_order, and
+ *	folios that fill their block.
  * @insert: how folios enter the page cache.
  *
  * Constant from the return of inode_setup on.
@@ -176,7 +180,8 @@ struct guestmem_geometry {
  *	that the later phases need for it.  The only phase that may allocate.
  *	Pages of the range that have the target's state already are to be left
  *	alone, here and in the later phases; guestmem_for_each_run() finds the
- *	others.  invalidate_lock is held exclusively, the guests still map the
+ *	others, and with @c->fresh those to be split.  An allocator without blocks
+ *	refuses no hole: that may be punched in parts.  invalidate_lock is held exclusively, the guests still map the
  *	range.  May sleep.  Returns 0; -EAGAIN (unexpected references) or
  *	-EHWPOISON with @c->err_index set to the first page that refused; -ENOMEM
  *	or -EOPNOTSUPP with @c->err_index set to the start of what could not be
@@ -257,8 +262,9 @@ struct guestmem_allocator_operations {
  *	to some guests.  Keep the guests from mapping any page of
  *	guestmem_step_block() until @invalidate_end: a fault that is under way may
  *	have seen a larger folio than there will be.  invalidate_lock is held,
- *	exclusively for a change and shared for poison.  May sleep, must not
- *	allocate, cannot fail.
+ *	exclusively for a change and shared for poison.  Folios of the step may be
+ *	locked and have no references: take neither, here and until
+ *	@invalidate_end.  May sleep, must not allocate, cannot fail.
  *
  * @invalidate_end: **Required.** Ends what invalidate_begin began, with the
  *	same @c and step.  The state of the pages may have changed in between.
@@ -267,11 +273,11 @@ struct guestmem_allocator_operations {
  *	maps any more, are about to become shared: take what is allocated of them
  *	back from the architecture, with its contents.  invalidate_lock is held
  *	exclusively.  May sleep, must not allocate, cannot fail: a page that the
- *	architecture does not give back is marked as poisoned.  Not called for
- *	folios that leave the file.
+ *	architecture does not give back is reported to memory_failure().  Not
+ *	called for folios that leave the file.
  *
- * @merged: **Required.** The pages @c->merged, all of them private, are one folio
- *	again: guests that can map them anew without losing them may drop the
+ * @merged: **Required.** From the first to the last page of @c->merged, which are all
+ *	private, folios have been merged, though not all of them need have been: guests that can map them anew without losing them may drop the
  *	smaller mappings they have.  Called between invalidate_begin and
  *	invalidate_end.  May sleep, must not allocate, cannot fail.
  *
@@ -376,7 +382,8 @@ struct guestmem_range {
  * @step: what freeze and commit are about: all that changes on an allocator
  *	without blocks, else the part of it in one block.  It begins with a page
  *	that changes.  The core's.
- * @merged: what commit has made one folio of, empty if nothing.
+ * @merged: from the first to the last page of what commit has merged, empty if
+ *	nothing.
  * @fresh: the pages have the state of the target already: their block has just
  *	been allocated, in one piece.  The core's.
  * @spare: room for one more range of pages, reserved for the commit.  The
@@ -523,7 +530,9 @@ void guestmem_show(struct guestmem_inode *gi, struct seq_file *m);
  * @range: struct guestmem_range to look at: all of @c, or its step.
  *
  * Pages that have the state of the target already are in no run, and all pages
- * are in one if the target is GUESTMEM_ABSENT.  invalidate_lock is held, and the
+ * are in one if the target is GUESTMEM_ABSENT.  With @c->fresh, those are in one that
+ * have the state of the target, GUESTMEM_SHARED: a block has just been allocated, and
+ * prepare, freeze and commit split it; no other phase follows.  invalidate_lock is held, and the
  * state of the range has not been changed yet.
  */
 #define guestmem_for_each_run(run, c, range)					\

@@ -346,9 +346,9 @@ static int guestmem_allocate_mixed_locked(struct guestmem_inode *gi, pgoff_t ind
  * invalidate_lock exclusively: until the block is split nobody may find it.  May
  * sleep and allocate.
  *
- * Return: 0, also if there is a block already; -EINTR if a signal came before a
- * passing reference to the block went; else as guestmem_get_folio().  A failure leaves
- * no trace.
+ * Return: 0, if there is a block, or if the caller has to look again as a reference to
+ * the block did not go in time; -EINTR if a signal came first; else as
+ * guestmem_get_folio().  A failure leaves no trace.
  */
 int guestmem_allocate_mixed(struct guestmem_inode *gi, pgoff_t index)
 {

@@ -2,7 +2,7 @@
 /*
  * HugeTLB allocator: the flag of KVM's user ABI that selects it
  *
- * The one file under mm/ that includes KVM's header.
+ * The one file of the layer that includes KVM's user ABI.
  */
 #include <linux/build_bug.h>
 #include <linux/kvm.h>
