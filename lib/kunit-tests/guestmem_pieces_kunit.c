@@ -127,17 +127,37 @@ static void late_reference_finds_nothing(struct kunit *test)
  * Struct pages before and after
  */
 
-/* All there are where they are not shared, else those in the first page of them. */
+/* Of each piece, what was its head and some of what were its tails. */
+#define NR_SAMPLES	8
+
+/* Of the first piece, all that are not shared: all, or those in the first page of them. */
+static unsigned int nr_of_first(struct kunit *test)
+{
+	return optimized(test) ? STRUCTS : 1U << PMD_ORDER;
+}
+
 static unsigned int nr_structs(struct kunit *test)
 {
-	return optimized(test) ? STRUCTS : 512;
+	return nr_of_first(test) + ((layout_block(test) >> PMD_ORDER) - 1) * NR_SAMPLES;
+}
+
+/* Which page of the block struct page @i of the copy is that of. */
+static pgoff_t nth_struct(struct kunit *test, unsigned int i)
+{
+	unsigned int first = nr_of_first(test);
+
+	if (i < first)
+		return i;
+
+	i -= first;
+	return ((1 + i / NR_SAMPLES) << PMD_ORDER) + i % NR_SAMPLES;
 }
 
 /*
  * What may differ: the place on HugeTLB's list, a list that is none, and what a tail
  * page keeps of the time when it was a page of its own and nobody looks at.
  */
-static void mask_struct(struct page *page, unsigned int i)
+static void mask_struct(struct page *page, pgoff_t i)
 {
 	struct folio *folio = (struct folio *)page;
 
@@ -153,28 +173,44 @@ static void mask_struct(struct page *page, unsigned int i)
 
 static struct page *copy_structs(struct kunit *test)
 {
-	struct page *copy;
+	struct page *head = &gmt_get(test, 0)->page, *copy;
 
 	copy = kunit_kcalloc(test, nr_structs(test), sizeof(*copy), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, copy);
-	memcpy(copy, gmt_get(test, 0), nr_structs(test) * sizeof(*copy));
-	for (unsigned int i = 0; i < nr_structs(test); i++)
-		mask_struct(&copy[i], i);
+	for (unsigned int i = 0; i < nr_structs(test); i++) {
+		memcpy(&copy[i], head + nth_struct(test, i), sizeof(*copy));
+		mask_struct(&copy[i], nth_struct(test, i));
+	}
 	return copy;
 }
 
-static void struct_pages_come_back(struct kunit *test)
+static void expect_structs_back(struct kunit *test, const struct page *before, pgoff_t start,
+				pgoff_t end)
 {
-	struct page *before, *after;
+	struct page *after;
 
-	layout_write(test, 0, 1);
-	before = copy_structs(test);
-	layout_change(test, GUESTMEM_SHARED, 5, 6);
-	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	layout_change(test, GUESTMEM_SHARED, start, end);
+	layout_change(test, GUESTMEM_PRIVATE, start, end);
 	after = copy_structs(test);
 	for (unsigned int i = 0; i < nr_structs(test) && test->status == KUNIT_SUCCESS; i++)
 		KUNIT_EXPECT_MEMEQ_MSG(test, &before[i], &after[i], sizeof(*before),
-				       "struct page %u", i);
+				       "struct page %lu after %lu to %lu",
+				       nth_struct(test, i), start, end);
+	kunit_kfree(test, after);
+}
+
+/* Near the beginning, in the middle, where pieces meet, at the end, and a lot. */
+static void struct_pages_come_back(struct kunit *test)
+{
+	pgoff_t block = layout_block(test), half = block / 2;
+	struct page *before;
+
+	layout_write(test, 0, 1);
+	before = copy_structs(test);
+	expect_structs_back(test, before, 5, 6);
+	expect_structs_back(test, before, half - 1, half + 1);
+	expect_structs_back(test, before, block - 1, block);
+	expect_structs_back(test, before, 0, min(block, 4UL << PMD_ORDER));
 }
 
 static void block_is_on_its_list_again(struct kunit *test)
@@ -427,8 +463,12 @@ static void poison(void *arg)
 	memory_failure(poisoner.pfn, MF_SW_SIMULATED);
 }
 
+/* Guests are told of the bad page the same way, and that may come before the test goes on. */
 static void poison_while_frozen(struct guestmem_change *c)
 {
+	if (poisoner.thread.task)
+		return;
+
 	gmt_start(poisoner.test, &poisoner.thread);
 	poisoner.waited = gmt_stays_blocked(&poisoner.thread);
 }
