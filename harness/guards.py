@@ -8,6 +8,7 @@ guards/NAME.guard:
 
     # what goes wrong without it
     test: SUITE.TEST           on UML; or PROGRAM_test.TEST, a selftest of KVM's in QEMU
+    boot: PARAMETER=VALUE      for a selftest: on the kernel's command line
     on: x86                    for a suite that needs real huge pages, poison or more than one CPU: in QEMU, too
     file: mm/guestmem/change.c
      a line that is there
@@ -57,7 +58,8 @@ class Hunk:
 
 class Guard:
     def __init__(self, file):
-        self.name, self.test, self.hunks, self.machine = file.stem, None, [], machines.Uml
+        self.name, self.test, self.hunks = file.stem, None, []
+        self.machine, self.parameters = machines.Uml, ""
         for line in file.read_text().splitlines():
             key, _, value = line.partition(": ")
             if key == "file":
@@ -66,6 +68,8 @@ class Guard:
                 self.suite, self.test = value.split(".")
                 if self.suite.endswith("_test"):
                     self.machine = machines.Programs
+            elif key == "boot":
+                self.parameters = value
             elif line == "on: x86":
                 self.machine = machines.X86
             elif line[:1] in (" ", "-", "+") and self.hunks:
@@ -115,7 +119,7 @@ def check(tree, guards, files):
 
 def tried(machine, guard, log, enough=None):
     """What comes of the guard's test on a kernel that is built."""
-    lines = machine.run(guard.full_test, log, enough=enough)
+    lines = machine.run(guard.full_test, log, enough=enough, parameters=guard.parameters)
     if guard.machine is machines.Programs:
         return machines.program_outcome(lines, guard.suite, guard.test)
     return machines.outcome(lines, guard.suite, guard.test)

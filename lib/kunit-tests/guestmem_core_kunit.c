@@ -37,6 +37,20 @@ static void setup_guards_mapping(struct kunit *test)
 	KUNIT_EXPECT_TRUE_MSG(test, mapping_unevictable(mapping), "reclaim may look at folios");
 }
 
+/* Clean, mapped by nobody, and yet not to be dropped. */
+static void nobody_drops_folios(struct kunit *test)
+{
+	struct address_space *mapping = gmt(test)->gi->mapping;
+	unsigned long nr;
+
+	KUNIT_EXPECT_EQ(test, guestmem_allocate(gmt(test)->gi, 0, gmt(test)->allocator->pages), 0);
+	nr = mapping->nrpages;
+	KUNIT_EXPECT_NE(test, nr, 0);
+	lru_add_drain_all();
+	KUNIT_EXPECT_EQ(test, invalidate_mapping_pages(mapping, 0, -1), 0);
+	KUNIT_EXPECT_EQ(test, mapping->nrpages, nr);
+}
+
 static void setup_refuses_unknown_unit(struct kunit *test)
 {
 	struct gmt_allocator odd = *gmt(test)->allocator;
@@ -447,6 +461,7 @@ static void show_names_allocator_and_state(struct kunit *test)
 static struct kunit_case core_cases[] = {
 	KUNIT_CASE_PARAM(setup_sets_geometry, gmt_whole_gen_params),
 	KUNIT_CASE_PARAM(setup_guards_mapping, gmt_whole_gen_params),
+	KUNIT_CASE_PARAM(nobody_drops_folios, gmt_whole_gen_params),
 	KUNIT_CASE_PARAM(setup_refuses_unknown_unit, gmt_whole_gen_params),
 	KUNIT_CASE_PARAM(setup_failure_leaves_nothing, gmt_mock_gen_params),
 	KUNIT_CASE_PARAM(evict_drops_references, gmt_whole_gen_params),

@@ -92,16 +92,6 @@ TEST_F(guestmem, blocks_follow_punch_hole)
 	expect_pages(self->fd, 0, "after a hole over the whole file");
 }
 
-/* Clean pages that nobody maps, as far as the page cache knows. */
-TEST_F(guestmem, pages_stay_when_the_page_cache_goes)
-{
-	allocate_pages(self->fd, 0, NR_PAGES);
-	if (write_text("/proc/sys/vm/drop_caches", "1"))
-		SKIP(return, "cannot drop the page cache");
-
-	expect_pages(self->fd, NR_PAGES, "without a page cache");
-}
-
 /* What only the fd keeps alive is the file, not one of its names. */
 TEST_F(guestmem, dup_is_the_same_file)
 {
