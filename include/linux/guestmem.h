@@ -181,11 +181,12 @@ struct guestmem_geometry {
  *	Pages of the range that have the target's state already are to be left
  *	alone, here and in the later phases; guestmem_for_each_run() finds the
  *	others, and with @c->fresh those to be split.  An allocator without blocks
- *	refuses no hole: that may be punched in parts.  invalidate_lock is held exclusively, the guests still map the
- *	range.  May sleep.  Returns 0; -EAGAIN (unexpected references) or
- *	-EHWPOISON with @c->err_index set to the first page that refused; -ENOMEM
- *	or -EOPNOTSUPP with @c->err_index set to the start of what could not be
- *	reserved.  A failure leaves no trace, and no other phase follows it.
+ *	refuses no hole: that may be punched in parts.  invalidate_lock is held
+ *	exclusively, the guests still map the range.  May sleep.  Returns 0;
+ *	-EAGAIN (unexpected references) or -EHWPOISON with @c->err_index set to
+ *	the first page that refused; -ENOMEM or -EOPNOTSUPP with @c->err_index set
+ *	to the start of what could not be reserved.  A failure leaves no trace,
+ *	and no other phase follows it.
  *
  * @change_freeze: **Required.** Second phase, once for every step: makes sure
  *	that the state of the folios of @c->step can be changed now.
@@ -277,9 +278,10 @@ struct guestmem_allocator_operations {
  *	called for folios that leave the file.
  *
  * @merged: **Required.** From the first to the last page of @c->merged, which are all
- *	private, folios have been merged, though not all of them need have been: guests that can map them anew without losing them may drop the
- *	smaller mappings they have.  Called between invalidate_begin and
- *	invalidate_end.  May sleep, must not allocate, cannot fail.
+ *	private, folios have been merged, though not all of them need have been:
+ *	guests that can map them anew without losing them may drop the smaller
+ *	mappings they have.  Called between invalidate_begin and invalidate_end.
+ *	May sleep, must not allocate, cannot fail.
  *
  * @reclaim: **Required.** The folio is about to be removed from the page cache:
  *	take it back from the architecture.  Called before the allocator's
