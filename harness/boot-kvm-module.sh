@@ -1,15 +1,16 @@
 #!/bin/bash
-# Boot a kernel that has KVM as modules: load them, run guest_memfd's tests, unload them; once more with in-place
-# conversion on. This kernel has no debugging: the race of conversions is run at full length here. Then boot it with
-# pools of huge pages that are not optimised (HVO off), and run the tests of huge pages. And once more with pages of 1G
-# that are optimised, for the race inside them at full length.
-# usage: boot-kvm-module.sh OUTDIR    (built with configs/kvm-module.config)
+# Boot a kernel that has KVM as modules, and no debugging: what races is run at full length here.
+# usage: boot-kvm-module.sh OUTDIR PLAN...    (built with configs/kvm-module.config)
+#   kvm-module   load KVM, run guest_memfd's tests, unload it; once more with in-place conversion on
+#   hvo-off      the tests of huge pages, with pools that are not optimised
+#   race-on      the race inside pages of 1G, which are optimised
 set -euo pipefail
 
-[ $# -eq 1 ] || { echo "usage: boot-kvm-module.sh OUTDIR" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: boot-kvm-module.sh OUTDIR PLAN..." >&2; exit 2; }
 top=$(cd "$(dirname "$0")/.." && pwd)
 harness=$top/harness selftests=$top/build/selftests
 out=$(cd "$1" && pwd)
+shift
 # Results and logs stand beside the kernel, apart from those of make test.
 export BUILD=$out
 # shellcheck source=harness/steps.sh
@@ -35,10 +36,15 @@ programs | "$harness/pack-tests.sh" "$out/guest.cpio" "$out" "$selftests"
 # No compaction that nobody has asked for: make test says why.
 args='loglevel=7 oops=panic numa=fake=2 sysctl.vm.compaction_proactiveness=0'
 rm -f "$out/results.jsonl"
-# With the mark, tests that make test may skip may not be skipped here.
-run 'KVM as a module' kvm-module --mark ', KVM as a module' --timeout 1800 --append "$args hugepages=16"
-run 'HugeTLB selftests, HVO off' hvo-off --memory 6G --timeout 1800 \
-	--append "$args GUESTMEM_TEST_PERCENT=5 hugetlb_free_vmemmap=off hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
-run 'Race in pages of 1G' race-on --memory 6G --mark ' in full' --timeout 3600 \
-	--append "$args hugetlb_free_vmemmap=on hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
+pools='hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1'
+for plan; do
+	case $plan in
+	# With the mark, tests that make test may skip may not be skipped here.
+	kvm-module) run 'KVM as a module' "$plan" --mark ', KVM as a module' --timeout 1800 --append "$args hugepages=16" ;;
+	hvo-off) run 'HugeTLB selftests, HVO off' "$plan" --memory 6G --timeout 1800 \
+		--append "$args GUESTMEM_TEST_PERCENT=5 hugetlb_free_vmemmap=off $pools" ;;
+	race-on) run 'Race in pages of 1G' "$plan" --memory 6G --mark ' in full' --timeout 3600 \
+		--append "$args hugetlb_free_vmemmap=on $pools" ;;
+	esac
+done
 python3 -B "$harness/run.py" summary

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make matrix`: the configurations, compilers and architectures that `make test` does not build.
 #
-# One kernel, with KVM as modules, is built whole and booted. Of the others only what this project has a hand in is
+# One kernel, with KVM as modules, is built whole and booted, once more for the races at full length. Of the others only what this project has a hand in is
 # compiled (compile.sh). Then the patch series, step by step, and style. Ends with «N passed, N failed».
 #
 #   harness/matrix.sh [NAME...]      all configurations, or those named
@@ -24,11 +24,15 @@ x86() { # SKIP FRAGMENT...
 	compile x86 gcc "$1" base.config suites.config "${@:2}"
 }
 
-kvm_module() {
+boot_kvm_module() { # PLAN...
+	out=$matrix/kvm-module
 	"$harness/config.sh" "$out" base.config kvm-module.config &&
 		"$harness/kernel.sh" "$top/build/linux" "$out" bzImage modules &&
-		"$harness/boot-kvm-module.sh" "$out"
+		"$harness/boot-kvm-module.sh" "$out" "$@"
 }
+
+kvm_module() { boot_kvm_module kvm-module hvo-off; }
+races() { boot_kvm_module race-on; }
 
 numa_off() { x86 '^mm/mempolicy' numa-off.config; }
 hugetlb_off() { x86 '^mm/hugetlb' hugetlb-off.config; }
@@ -60,7 +64,7 @@ run() { # NAME
 	fi
 }
 
-all='kvm-module numa-off hugetlb-off sev-snp tdx guestmem-off clang arm64 series style'
+all='kvm-module races numa-off hugetlb-off sev-snp tdx guestmem-off clang arm64 series style'
 # shellcheck disable=SC2086
 [ $# -gt 0 ] || set -- $all
 for name; do
