@@ -68,6 +68,7 @@ class Guards(unittest.TestCase):
                             ("fails", [begin, "@end some_test 254 1"]),
                             ("skips", [begin, "ok 1 a.v.case # SKIP why", end]),
                             (None, [begin, "ok 1 a.v.other", end]),
+                            (None, [begin, "@end some_test 127 0"]),
                             ("does not end", [begin, "ok 1 a.v.case"]),
                             (None, [])):
             self.assertEqual(machines.program_outcome(lines, "some_test", "case"), want)

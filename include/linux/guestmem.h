@@ -534,8 +534,8 @@ void guestmem_show(struct guestmem_inode *gi, struct seq_file *m);
  * Pages that have the state of the target already are in no run, and all pages
  * are in one if the target is GUESTMEM_ABSENT.  With @c->fresh, those are in one that
  * have the state of the target, GUESTMEM_SHARED: a block has just been allocated, and
- * prepare, freeze and commit split it; no other phase follows.  invalidate_lock is held, and the
- * state of the range has not been changed yet.
+ * prepare, freeze and commit, or cancel, are all that there is of the change.
+ * invalidate_lock is held, and the state of the range has not been changed yet.
  */
 #define guestmem_for_each_run(run, c, range)					\
 	for ((run) = guestmem_next_run(c, (range).start, (range).end);		\

@@ -38,6 +38,20 @@ static inline u64 read_number(const char *path)
 	return number;
 }
 
+static inline int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	ssize_t len = strlen(text);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, len) != len)
+		err = -errno;
+	kvm_close(fd);
+	return err;
+}
+
 static inline int write_number(const char *path, u64 number)
 {
 	char text[32];

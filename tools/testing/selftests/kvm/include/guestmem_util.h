@@ -6,7 +6,6 @@
 #ifndef SELFTEST_KVM_GUESTMEM_UTIL_H
 #define SELFTEST_KVM_GUESTMEM_UTIL_H
 
-#include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/sizes.h>
 #include <sys/stat.h>
@@ -50,21 +49,6 @@ static inline u64 part_of(u64 full)
 	const char *percent = getenv(PERCENT_ENV);
 
 	return percent ? max(full * atoi_positive(PERCENT_ENV, percent) / 100, 1ul) : full;
-}
-
-/* 0, or a negative errno. */
-static inline int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t len = strlen(text);
-	int err = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, len) != len)
-		err = -errno;
-	kvm_close(fd);
-	return err;
 }
 
 static inline struct stat file_stat(int fd)
