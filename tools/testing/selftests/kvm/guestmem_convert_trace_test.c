@@ -135,7 +135,7 @@ TEST_F_TIMEOUT(guestmem_convert_trace, nothing_is_allocated_after_the_freeze, 12
 		make_private(bed->fd, 0, NR_PAGES);
 		make_shared(bed->fd, 0, NR_PAGES);
 	}
-	expect_no_allocation_inside(6 * NR_ROUNDS);
+	expect_no_allocation_inside(6, NR_ROUNDS);
 }
 
 int main(int argc, char *argv[])
