@@ -66,7 +66,7 @@ boot_args="$debug_args $part hugepages=16"
 # Pools of both sizes, a page of 1G on each node: with less than 6G of memory the first one has none.
 pools_args="$debug_args hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
 hugetlb_args="$pools_args $part"
-kunit_pools='maxcpus=2 hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
+kunit_pools='hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
 in_place='kvm.gmem_in_place_conversion=1'
 
 boot() { # SUITE PLAN ARGS OPTION...
@@ -75,6 +75,7 @@ boot() { # SUITE PLAN ARGS OPTION...
 	progress "$suite: boot"
 	run boot "$suite" --plan "$plan" --kernel "$debug/arch/x86/boot/bzImage" --initrd "$BUILD/guest.cpio" \
 		--timeout 2400 --append "$args" "$@"
+# Conversions race with guests on CPUs that run at the same time; all else does with CPUs in turn.
 }
 
 kunit_on_uml() {
@@ -88,7 +89,7 @@ kunit_on_uml() {
 
 kunit_boot() { # SUITE ARGS
 	local suite=$1 status=0
-	boot "$suite" kunit "$2 $kunit_pools" --memory 6G
+	boot "$suite" kunit "$2 $kunit_pools" --memory 6G --in-turn
 	rm -f "$BUILD/x86.json"
 	(cd "$linux" && python3 -B tools/testing/kunit/kunit.py parse --json="$BUILD/x86.json" "$log/kunit.programs.log") \
 		>"$log/kunit.parsed.log" 2>&1 || status=$?
@@ -105,7 +106,7 @@ kunit_without_hvo() {
 }
 
 kvm_selftests() {
-	boot 'KVM selftests' selftests "$boot_args"
+	boot 'KVM selftests' selftests "$boot_args" --in-turn
 }
 
 kvm_selftests_in_place() {
@@ -113,7 +114,7 @@ kvm_selftests_in_place() {
 }
 
 hugetlb_selftests() {
-	boot 'HugeTLB selftests' hugetlb-off "$hugetlb_args" --memory 6G
+	boot 'HugeTLB selftests' hugetlb-off "$hugetlb_args" --memory 6G --in-turn
 }
 
 hugetlb_selftests_in_place() {
@@ -128,7 +129,7 @@ stress() {
 
 # One boot with something for each check to find.
 canaries() {
-	boot Canaries canaries "$boot_args" --expect log=lkdtm_WARNING --expect counters=nr_file_pages \
+	boot Canaries canaries "$boot_args" --in-turn --expect log=lkdtm_WARNING --expect counters=nr_file_pages \
 		--expect kmemleak=leaks
 }
 
