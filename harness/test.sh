@@ -31,7 +31,13 @@ our_programs() {
 
 build_debug_kernel() {
 	"$harness/config.sh" "$debug" "$harness/configs/base.config" "$harness/configs/debug.config" &&
-		"$harness/kernel.sh" "$linux" "$debug" bzImage modules
+		"$harness/kernel.sh" "$linux" "$debug" bzImage modules && build_modules
+}
+
+# Those that only the guest of a test needs.
+build_modules() {
+	local place=$debug/harness
+	mkdir -p "$place" && cp -pu "$harness"/modules/* "$place" && "$harness/kernel.sh" "$linux" "$debug" M="$place" modules
 }
 
 # None of ours may be forgotten.
@@ -69,13 +75,13 @@ hugetlb_args="$pools_args $part"
 kunit_pools='hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
 in_place='kvm.gmem_in_place_conversion=1'
 
+# Conversions race with guests on CPUs that run at the same time; all else does with CPUs in turn.
 boot() { # SUITE PLAN ARGS OPTION...
 	local suite=$1 plan=$2 args=$3
 	shift 3
 	progress "$suite: boot"
 	run boot "$suite" --plan "$plan" --kernel "$debug/arch/x86/boot/bzImage" --initrd "$BUILD/guest.cpio" \
 		--timeout 2400 --append "$args" "$@"
-# Conversions race with guests on CPUs that run at the same time; all else does with CPUs in turn.
 }
 
 kunit_on_uml() {
