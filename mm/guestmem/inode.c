@@ -330,7 +330,10 @@ static int guestmem_allocate_mixed_locked(struct guestmem_inode *gi, pgoff_t ind
 	folio_unlock(folio);
 	folio_put(folio);
 
-	err = guestmem_split_fresh(gi, guestmem_block_pages(gi, index));
+	/* Given back while someone looks at it, it would be missing from its pool. */
+	do {
+		err = guestmem_split_fresh(gi, guestmem_block_pages(gi, index));
+	} while (err == -EAGAIN && !signal_pending(current));
 	if (err)
 		truncate_inode_pages_range(gi->mapping, (loff_t)index << PAGE_SHIFT,
 					   ((loff_t)end << PAGE_SHIFT) - 1);
@@ -346,9 +349,8 @@ static int guestmem_allocate_mixed_locked(struct guestmem_inode *gi, pgoff_t ind
  * invalidate_lock exclusively: until the block is split nobody may find it.  May
  * sleep and allocate.
  *
- * Return: 0, if there is a block, or if the caller has to look again as a reference to
- * the block did not go in time; -EINTR if a signal came first; else as
- * guestmem_get_folio().  A failure leaves no trace.
+ * Return: 0; -EINTR if a signal came before the last reference that someone else had to
+ * the new block went; else as guestmem_get_folio().  A failure leaves no trace.
  */
 int guestmem_allocate_mixed(struct guestmem_inode *gi, pgoff_t index)
 {
@@ -357,10 +359,7 @@ int guestmem_allocate_mixed(struct guestmem_inode *gi, pgoff_t index)
 	filemap_invalidate_lock(gi->mapping);
 	err = guestmem_allocate_mixed_locked(gi, index);
 	filemap_invalidate_unlock(gi->mapping);
-	if (err == -EAGAIN)
-		return signal_pending(current) ? -EINTR : 0;
-
-	return err;
+	return err == -EAGAIN ? -EINTR : err;
 }
 EXPORT_SYMBOL_FOR_KVM(guestmem_allocate_mixed);
 
