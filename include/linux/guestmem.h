@@ -412,6 +412,7 @@ struct guestmem_change {
  * @reserved: for @ops->reserve to put what it reserves on.
  * @dropped: for @ops->merge to put on what @ops->flush is to free.
  * @stale: for @ops: there is something to flush.
+ * @going: what is merged leaves the file, and its contents are of no use.  The core's.
  * @spare: a node of the page cache, for a merge.  The core's.
  */
 struct guestmem_pieces {
@@ -420,6 +421,7 @@ struct guestmem_pieces {
 	struct list_head reserved;
 	struct list_head dropped;
 	bool stale;
+	bool going;
 	struct xa_state spare;
 };
 

@@ -4,8 +4,9 @@
  */
 #include <linux/mm.h>
 
-#include "guestmem_test_lib.h"
 #include "../../mm/guestmem/internal.h"
+#include "../../mm/internal.h"
+#include "guestmem_test_lib.h"
 
 struct form {
 	const char *name;
@@ -147,10 +148,47 @@ static void every_piece_is_looked_at(struct kunit *test)
 		form_free(page_folio(folio_page(folio, i)));
 }
 
+static int frozen_warnings(struct kunit *test, struct folio *folio)
+{
+	int warnings = 0;
+
+	kunit_warning_suppress(test) {
+		guestmem_check_frozen(folio);
+		warnings = KUNIT_SUPPRESSED_WARNING_COUNT();
+	}
+	return warnings;
+}
+
+/* Single pages without a type, and nothing else. */
+static void only_single_pages_are_on_the_lru(struct kunit *test)
+{
+	struct folio *single = folio_alloc(GFP_KERNEL, 0), *large = folio_alloc(GFP_KERNEL, 2);
+
+	KUNIT_ASSERT_NOT_NULL(test, single);
+	KUNIT_ASSERT_NOT_NULL(test, large);
+
+	KUNIT_EXPECT_EQ(test, frozen_warnings(test, single), 1);
+	folio_set_lru(single);
+	KUNIT_EXPECT_EQ(test, frozen_warnings(test, single), 0);
+	__folio_set_guestmem(single);
+	KUNIT_EXPECT_EQ(test, frozen_warnings(test, single), 1);
+	__folio_clear_guestmem(single);
+	folio_clear_lru(single);
+
+	KUNIT_EXPECT_EQ(test, frozen_warnings(test, large), 0);
+	folio_set_lru(large);
+	KUNIT_EXPECT_EQ(test, frozen_warnings(test, large), 1);
+	folio_clear_lru(large);
+
+	folio_put(single);
+	folio_put(large);
+}
+
 static struct kunit_case form_cases[] = {
 	KUNIT_CASE(only_these_steps_are_legal),
 	KUNIT_CASE(a_block_may_have_no_pieces),
 	KUNIT_CASE(every_piece_is_looked_at),
+	KUNIT_CASE(only_single_pages_are_on_the_lru),
 	{}
 };
 

@@ -94,6 +94,36 @@ static void leaves_unfilled_what_is_all_unfilled(struct kunit *test)
 	folio_put(folio);
 }
 
+static unsigned int freed_whole, cleared;
+
+/* The mock hands out pages full of rubbish. */
+static void look_at_freed(struct guestmem_inode *gi, struct folio *folio)
+{
+	const u8 *third = folio_address(folio) + 2 * PAGE_SIZE;
+
+	freed_whole += folio_order(folio) == gi->geo.block_order;
+	cleared += !*third;
+}
+
+/* A block of 1G that is closed would take its time. */
+static void clears_nothing_that_goes(struct kunit *test)
+{
+	freed_whole = 0;
+	cleared = 0;
+	mock.on_free = look_at_freed;
+	for (int close = 0; close < 2; close++) {
+		layout_change(test, GUESTMEM_SHARED, 1, 3);
+		layout_write(test, 1, 7);
+		if (close)
+			gmt_close(test);
+		else
+			layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
+	}
+	mock.on_free = NULL;
+	KUNIT_EXPECT_EQ(test, freed_whole, 2);
+	KUNIT_EXPECT_EQ(test, cleared, 0);
+}
+
 static void expect_flushes(struct kunit *test, enum guestmem_target target, pgoff_t start,
 			   pgoff_t end, unsigned int want)
 {
@@ -169,6 +199,122 @@ static void memory_failure_comes_first(struct kunit *test)
 	layout_expect(test, false);
 	layout_change(test, GUESTMEM_SHARED, 1, 2);
 	expect_waiting(test, GUESTMEM_ABSENT);
+}
+
+/**
+ * struct late_report - memory_failure() that a change keeps waiting
+ * @thread: who looks for the page.
+ * @page: the page.
+ * @order: of the folio that is found.
+ * @references: to it.
+ */
+struct late_report {
+	struct gmt_thread thread;
+	struct page *page;
+	unsigned int order;
+	int references;
+};
+
+static void report_late(void *arg)
+{
+	struct late_report *late = arg;
+	struct folio *folio;
+
+	guestmem_reshape_stop();
+	folio = page_folio(late->page);
+	late->order = folio_order(folio);
+	late->references = folio_ref_count(folio);
+	guestmem_reshape_resume();
+}
+
+/* Both wait for someone else, the change came first: then it is the first to get on. */
+static void expect_behind(struct kunit *test, enum guestmem_target target, unsigned int order)
+{
+	struct late_change change = {
+		.thread = { .fn = change_late, .arg = &change },
+		.test = test,
+		.target = target,
+	};
+	struct late_report report = {
+		.thread = { .fn = report_late, .arg = &report },
+		.page = folio_file_page(gmt_get(test, 1), 1),
+	};
+
+	guestmem_reshape_stop();
+	gmt_start(test, &change.thread);
+	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&change.thread));
+	gmt_start(test, &report.thread);
+	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&report.thread));
+	guestmem_reshape_resume();
+	gmt_join(test, &change.thread);
+	gmt_join(test, &report.thread);
+	KUNIT_EXPECT_EQ(test, report.order, order);
+	KUNIT_EXPECT_NE(test, report.references, 0);
+}
+
+/* A folio without references would be one that it can do nothing about. */
+static void memory_failure_finds_what_has_become_of_it(struct kunit *test)
+{
+	layout_allocate(test, 0);
+	expect_behind(test, GUESTMEM_SHARED, 0);
+	layout_expect(test, false);
+	expect_behind(test, GUESTMEM_PRIVATE, gmt(test)->allocator->block_order);
+	layout_expect(test, false);
+}
+
+/* Takes [@start, @end) back; @merged is what becomes of it, empty for nothing. */
+static void expect_merged_told(struct kunit *test, pgoff_t start, pgoff_t end,
+			       struct guestmem_range merged)
+{
+	char want[160], told[48] = "";
+
+	mock_log_clear(&mock_inode(gmt(test)->gi)->phases);
+	layout_change(test, GUESTMEM_PRIVATE, start, end);
+	if (merged.start < merged.end)
+		snprintf(told, sizeof(told), "merged:%lu-%lu ", merged.start, merged.end);
+	snprintf(want, sizeof(want),
+		 "prepare:%lu-%lu freeze:%lu-%lu begin:%lu-%lu commit:%lu-%lu %send:%lu-%lu ",
+		 start, end, start, end, start, end, start, end, told, start, end);
+	KUNIT_EXPECT_STREQ(test, gmt_log(test), want);
+}
+
+/* With the state stored and the guests held back: what they do about it is up to them. */
+static void client_hears_of_what_is_merged(struct kunit *test)
+{
+	pgoff_t block = layout_block(test), piece = 1UL << gmt(test)->gi->geo.piece_order;
+	const struct guestmem_range nothing = {};
+
+	layout_allocate(test, 0);
+	layout_change(test, GUESTMEM_SHARED, 1, 3);
+	mock_inode(gmt(test)->gi)->phases.off = false;
+	expect_merged_told(test, 1, 2, nothing);
+	expect_merged_told(test, 2, 3, (struct guestmem_range) { 0, block });
+
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	layout_change(test, GUESTMEM_SHARED, block - 1, block);
+	expect_merged_told(test, 1, 2, piece > 1 ? (struct guestmem_range) { 0, piece } : nothing);
+	expect_merged_told(test, block - 1, block, (struct guestmem_range) { 0, block });
+}
+
+/*
+ * A guest that loses what is unmapped keeps the smaller mappings it has, for good: they
+ * must lead to the same pages, whatever folios those are part of.
+ */
+static void pages_stay_where_they_are(struct kunit *test)
+{
+	pgoff_t block = layout_block(test);
+	unsigned long first;
+
+	layout_write(test, 0, 1);
+	first = folio_pfn(gmt_get(test, 0));
+	for (int round = 0; round < 2; round++) {
+		layout_change(test, GUESTMEM_SHARED, 1, 2);
+		layout_change(test, GUESTMEM_SHARED, block - 1, block);
+		layout_change(test, GUESTMEM_PRIVATE, 0, block);
+		for (pgoff_t index = 0; index < block; index += stride(test))
+			KUNIT_EXPECT_EQ(test, first + index,
+					page_to_pfn(folio_file_page(gmt_get(test, index), index)));
+	}
 }
 
 static void expect_shown(struct kunit *test, const char *want)
@@ -460,8 +606,12 @@ static struct kunit_case restructure_cases[] = {
 	KUNIT_CASE_PARAM(merges_in_part, layout_small_gen_params),
 	KUNIT_CASE_PARAM(clears_what_was_never_filled, layout_gen_params),
 	KUNIT_CASE_PARAM(leaves_unfilled_what_is_all_unfilled, layout_gen_params),
+	KUNIT_CASE_PARAM(clears_nothing_that_goes, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(flushes_once_in_a_step, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(memory_failure_comes_first, layout_gen_params),
+	KUNIT_CASE_PARAM(memory_failure_finds_what_has_become_of_it, layout_gen_params),
+	KUNIT_CASE_PARAM(client_hears_of_what_is_merged, layout_mock_gen_params),
+	KUNIT_CASE_PARAM(pages_stay_where_they_are, layout_gen_params),
 	KUNIT_CASE_PARAM(layout_is_shown, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(goes_whole_or_in_pieces, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(goes_whole_out_of_a_batch, layout_mock_gen_params),

@@ -15,6 +15,9 @@
  *
  * Plain lines go both ways, but for those from the file to parked.  Where there is no
  * size between a block and a page, a single page is a piece.
+ *
+ * On its way from and to the file, frozen, a single page has no type and is on the LRU;
+ * larger folios never are.
  */
 #include <linux/bug.h>
 #include <linux/mm.h>
@@ -119,4 +122,15 @@ void guestmem_check_forms(const struct guestmem_geometry *geo, struct folio *fir
 		if (!guestmem_check_form(geo, folio, was))
 			return;
 	}
+}
+
+/* @folio of a file is frozen, but not changed yet, or changed, but not thawed yet. */
+bool guestmem_check_frozen(struct folio *folio)
+{
+	bool lru = folio_test_lru(folio);
+
+	if (folio_test_large(folio))
+		return !WARN_ON(lru);
+
+	return !WARN_ON(!lru || page_has_type(&folio->page));
 }

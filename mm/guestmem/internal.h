@@ -47,6 +47,7 @@ int guestmem_form_in_file(const struct guestmem_geometry *geo, struct folio *fol
 bool guestmem_check_form(const struct guestmem_geometry *geo, struct folio *folio, int was);
 void guestmem_check_forms(const struct guestmem_geometry *geo, struct folio *first,
 			  unsigned long nr, int was);
+bool guestmem_check_frozen(struct folio *folio);
 #else
 static inline int guestmem_form(const struct guestmem_geometry *geo, struct folio *folio)
 {
@@ -67,6 +68,11 @@ static inline bool guestmem_check_form(const struct guestmem_geometry *geo,
 
 static inline void guestmem_check_forms(const struct guestmem_geometry *geo,
 					struct folio *first, unsigned long nr, int was) {}
+
+static inline bool guestmem_check_frozen(struct folio *folio)
+{
+	return true;
+}
 #endif
 
 /* cache.c */

@@ -258,6 +258,7 @@ static bool guestmem_try_freeze(struct guestmem_inode *gi, struct folio *folio)
 	form = guestmem_form(&gi->geo, folio);
 	if (folio_ref_freeze(folio, folio_nr_pages(folio))) {
 		guestmem_check_form(&gi->geo, folio, form);
+		guestmem_check_frozen(folio);
 		return true;
 	}
 
@@ -269,6 +270,7 @@ static void guestmem_thaw(struct guestmem_inode *gi, struct folio *folio)
 {
 	int form = guestmem_form(&gi->geo, folio);
 
+	guestmem_check_frozen(folio);
 	folio_ref_unfreeze(folio, folio_nr_pages(folio));
 	guestmem_check_form(&gi->geo, folio, form);
 	folio_unlock(folio);
@@ -594,7 +596,8 @@ static bool guestmem_merge(struct guestmem_pieces *p, struct guestmem_range rang
 		return false;
 	}
 
-	guestmem_fill_rest(first, from, to);
+	if (!p->going)
+		guestmem_fill_rest(first, from, to);
 	for (unsigned long i = 0; !from && i < 1UL << to; i++)
 		guestmem_lru_remove(page_folio(folio_page(first, i)));
 	p->ops->merge(p, first, to);
@@ -703,6 +706,7 @@ void guestmem_pieces_gather(struct guestmem_inode *gi, struct guestmem_range ran
 	struct guestmem_pieces p;
 
 	guestmem_pieces_init(&p, gi, ops);
+	p.going = true;
 	/* One block may then stay in pieces. */
 	(void)guestmem_reserve_node(&p);
 	guestmem_gather_blocks(&p, range);
@@ -718,16 +722,19 @@ EXPORT_SYMBOL_GPL(guestmem_pieces_gather);
  */
 void guestmem_pieces_commit(struct guestmem_change *c)
 {
+	struct guestmem_pieces *p = c->plan;
+
 	switch (c->target) {
 	case GUESTMEM_SHARED:
 		guestmem_split_step(c);
 		guestmem_reshape_end();
 		break;
 	case GUESTMEM_PRIVATE:
-		c->merged = guestmem_merge_block(c->plan, c->step);
+		c->merged = guestmem_merge_block(p, c->step);
 		break;
 	case GUESTMEM_ABSENT:
-		guestmem_merge_block(c->plan, guestmem_step_block(c));
+		p->going = true;
+		guestmem_merge_block(p, guestmem_step_block(c));
 		break;
 	}
 
