@@ -1,10 +1,12 @@
 // A folio that is split or merged has no references to be had, and a page may go from one folio to
 // another between two looks at it: so a report that comes just then waits until that is over, and
-// what changes next waits until the report has found its folio. Nobody can be told twice of a page
-// that goes bad. Nothing else is waited for meanwhile: neither a folio lock nor mmap_lock.
+// what changes next waits until the report has found its folio, or has marked its page: a marked page
+// keeps its mark, and is not merged. Nobody can be told twice of a page that goes bad. Nothing else
+// is waited for meanwhile: neither a folio lock nor mmap_lock, nor what get_hwpoison_page() waits
+// for, which is memory that goes offline, and that may be waiting for the end of a file.
 //
-// Matches: where memory_failure() begins to look for a folio, and where it has one or knows that
-// there is none: of HugeTLB, marked before, or any other; and where it looks once more.
+// Matches: where memory_failure() begins to look for a folio, and where it has one or has marked its
+// page: of HugeTLB, marked before, or any other; and where it looks once more.
 //
 // file: mm/memory-failure.c
 // expect: 5
@@ -67,7 +69,7 @@ position p;
   int memory_failure(...)
   {
   <...
-  R = get_hwpoison_page@p(P, F);
 + guestmem_reshape_resume();
+  R = get_hwpoison_page@p(P, F);
   ...>
   }

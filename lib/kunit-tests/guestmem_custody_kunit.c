@@ -383,6 +383,31 @@ static void poison_is_not_forgotten(struct kunit *test)
 	folio_put(folio);
 }
 
+/* Though it may be on the LRU again, where whoever had isolated it has put it. */
+static void memory_failure_keeps_no_reference(struct kunit *test)
+{
+	struct folio *folio;
+	unsigned long pfn;
+
+	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE))
+		kunit_skip(test, "CONFIG_MEMORY_FAILURE is off");
+
+	folio = isolated_folio(test);
+	pfn = folio_pfn(folio);
+	folio_get(folio);
+	folio_putback_lru(folio);
+	lru_add_drain_all();
+	KUNIT_EXPECT_TRUE(test, folio_test_lru(folio));
+	KUNIT_EXPECT_NE(test, memory_failure(pfn, MF_SW_SIMULATED), 0);
+	KUNIT_EXPECT_TRUE(test, PageHWPoison(pfn_to_page(pfn)));
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
+
+	ClearPageHWPoison(pfn_to_page(pfn));
+	num_poisoned_pages_sub(pfn, 1);
+	folio_put(folio);
+	expect_released(test, 1);
+}
+
 /*
  * The module
  */
@@ -432,6 +457,7 @@ static struct kunit_case custody_cases[] = {
 	KUNIT_CASE(comes_back_uncharged),
 	KUNIT_CASE(large_folio_stays_one),
 	KUNIT_CASE(poison_is_not_forgotten),
+	KUNIT_CASE(memory_failure_keeps_no_reference),
 	KUNIT_CASE(every_folio_pins_the_module),
 	{}
 };

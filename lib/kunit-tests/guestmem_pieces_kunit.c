@@ -10,8 +10,10 @@
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/pgtable.h>
+#include <linux/string.h>
 
 #include "../../mm/internal.h"
+#include "../../mm/page_alloc.h"
 #include "guestmem_layout.h"
 
 /* Of the pool, to be like that after each test: all pages are back, and none is reserved. */
@@ -46,6 +48,15 @@ static bool wait_for_free(struct kunit *test, long nr)
 	while (nr_free(test) != nr && time_before(jiffies, deadline))
 		schedule_timeout_uninterruptible(1);
 	return nr_free(test) == nr;
+}
+
+static bool wait_for_reserved(struct kunit *test, long nr)
+{
+	unsigned long deadline = jiffies + GMT_TIMEOUT;
+
+	while (pool(test)->resv_huge_pages != nr && time_before(jiffies, deadline))
+		schedule_timeout_uninterruptible(1);
+	return pool(test)->resv_huge_pages == nr;
 }
 
 #define STRUCTS	(PAGE_SIZE / sizeof(struct page))
@@ -515,6 +526,133 @@ static void expect_unpoisoned(struct kunit *test, unsigned long pfn)
 	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
 }
 
+/* The page goes bad when the change can fail no more, and before anything is frozen. */
+static void poison_before_commit(struct guestmem_change *c)
+{
+	if (poisoner.thread.task)
+		return;
+
+	gmt_start(poisoner.test, &poisoner.thread);
+	gmt_join(poisoner.test, &poisoner.thread);
+}
+
+static void expect_told(struct kunit *test, pgoff_t bad)
+{
+	char want[64];
+
+	snprintf(want, sizeof(want), "begin:%lu-%lu end:%lu-%lu ", bad, bad + 1, bad, bad + 1);
+	KUNIT_EXPECT_NOT_NULL_MSG(test, strstr(gmt_log(test), want), "%s is not in: %s", want,
+				  gmt_log(test));
+}
+
+/* Page 5, to be taken back; returns the pfn of page @bad, ready to go bad then. */
+static unsigned long share_before_poison(struct kunit *test, pgoff_t bad)
+{
+	unsigned long pfn;
+
+	layout_write(test, 0, 1);
+	pfn = folio_pfn(gmt_get(test, 0)) + bad;
+	layout_change(test, GUESTMEM_SHARED, 5, 6);
+	poisoner = (struct poisoner) { .thread.fn = poison, .test = test, .pfn = pfn };
+	mock_inode(gmt(test)->gi)->phases.off = false;
+	return pfn;
+}
+
+/*
+ * What is judged is judged: the page is private, and bad.  It stays by itself, all others are
+ * merged, and the guests are told as soon as the change lets go of the file.
+ */
+static unsigned long poison_in_a_merge(struct kunit *test, pgoff_t bad, unsigned int order)
+{
+	unsigned long pfn = share_before_poison(test, bad);
+
+	mock_inode(gmt(test)->gi)->on_begin = poison_before_commit;
+	layout_change(test, GUESTMEM_PRIVATE, 5, 6);
+	guestmem_flush_poison();
+	mock_inode(gmt(test)->gi)->on_begin = NULL;
+	KUNIT_EXPECT_TRUE(test, guestmem_is_private(gmt(test)->gi, 5));
+	KUNIT_EXPECT_EQ(test, folio_order(gmt_get(test, 5)), order);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad), -EHWPOISON);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, bad + 1), 0);
+	expect_told(test, bad);
+	gmt_close(test);
+	KUNIT_EXPECT_EQ(test, nr_free(test), free_before - 1);
+	return pfn;
+}
+
+static void poison_of_a_page_that_is_taken_back(struct kunit *test)
+{
+	expect_unpoisoned(test, poison_in_a_merge(test, 5, 0));
+}
+
+static void take_page_back(void *arg)
+{
+	layout_change(poisoner.test, GUESTMEM_PRIVATE, 5, 6);
+}
+
+/*
+ * The other way round: the block is being merged when the page goes bad.  memory_failure()
+ * waits for that, and finds one whole page.
+ */
+static void poison_behind_a_merge(struct kunit *test)
+{
+	struct gmt_thread merger = { .fn = take_page_back };
+	unsigned long pfn = share_before_poison(test, 7);
+	struct folio *folio;
+
+	guestmem_reshape_stop();
+	gmt_start(test, &merger);
+	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&merger));
+	gmt_start(test, &poisoner.thread);
+	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&poisoner.thread));
+	guestmem_reshape_resume();
+	gmt_join(test, &merger);
+	gmt_join(test, &poisoner.thread);
+	guestmem_flush_poison();
+
+	folio = gmt_get(test, 7);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), gmt(test)->allocator->block_order);
+	KUNIT_EXPECT_EQ(test, folio_pfn(folio), pfn - 7);
+	KUNIT_EXPECT_TRUE(test, folio_test_hwpoison(folio));
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 7), -EHWPOISON);
+	KUNIT_EXPECT_EQ(test, gmt_map_order(test, 8), 0);
+	expect_told(test, 7);
+	layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
+	KUNIT_EXPECT_EQ(test, nr_free(test), free_before - 1);
+	expect_unpoisoned(test, pfn - 7);
+}
+
+/*
+ * memory_failure() may wait for as long as memory takes to go offline, and that may wait for
+ * guests to let go of theirs.
+ */
+static void report_that_waits_holds_up_no_change(struct kunit *test)
+{
+	struct gmt_thread merger = { .fn = take_page_back };
+	struct page *page = alloc_page(GFP_KERNEL);
+	bool done;
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	share_before_poison(test, 7);
+	poisoner.pfn = page_to_pfn(page);
+
+	zone_pcp_disable(page_zone(page));
+	gmt_start(test, &poisoner.thread);
+	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&poisoner.thread));
+	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
+	gmt_start(test, &merger);
+	done = gmt_join(test, &merger);
+	zone_pcp_enable(page_zone(page));
+	if (!done)
+		gmt_join(test, &merger);
+	gmt_join(test, &poisoner.thread);
+	layout_expect(test, false);
+
+	ClearPageHWPoison(page);
+	num_poisoned_pages_sub(page_to_pfn(page), 1);
+	__free_page(page);
+}
+
 static void poison_of_a_single_page(struct kunit *test)
 {
 	expect_unpoisoned(test, poison_piece(test, 7, false));
@@ -542,6 +680,22 @@ static void poisoned_block_is_not_split(struct kunit *test)
 	expect_unpoisoned(test, pfn);
 }
 
+/* The worker has looked at the block by now, several times. */
+static void expect_kept(struct kunit *test)
+{
+	guestmem_custody_flush();
+	msleep(100);
+	KUNIT_EXPECT_EQ(test, nr_free(test), free_before - 1);
+}
+
+/* unpoison_memory() would drop a reference that memory_failure() has not taken. */
+static void expect_single_back(struct kunit *test, unsigned long pfn)
+{
+	ClearPageHWPoison(pfn_to_page(pfn));
+	num_poisoned_pages_sub(pfn, 1);
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+}
+
 /* Nobody has a reference to keep the block from the pool then. */
 static void poison_of_a_parked_page(struct kunit *test)
 {
@@ -554,13 +708,34 @@ static void poison_of_a_parked_page(struct kunit *test)
 	memory_failure(pfn, MF_SW_SIMULATED);
 	KUNIT_EXPECT_TRUE(test, PageHWPoison(pfn_to_page(pfn)));
 	folio_put(folio);
+	expect_kept(test);
+	expect_single_back(test, pfn);
+}
+
+/*
+ * Both want the block at the same time: memory_failure(), which has been waiting for some
+ * other step, and the worker that puts it together.  Who came first is heard first.
+ */
+static void poison_before_homecoming(struct kunit *test)
+{
+	struct folio *folio = share_and_hold(test, 5);
+	unsigned long pfn = folio_pfn(folio) + 2;
+
+	gmt_close(test);
 	guestmem_custody_flush();
+	poisoner = (struct poisoner) { .thread.fn = poison, .test = test, .pfn = pfn };
+	guestmem_reshape_stop();
+	gmt_start(test, &poisoner.thread);
+	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&poisoner.thread));
+	folio_put(folio);
 	msleep(100);
 	KUNIT_EXPECT_EQ(test, nr_free(test), free_before - 1);
-	/* unpoison_memory() would drop a reference that memory_failure() has not taken. */
-	ClearPageHWPoison(pfn_to_page(pfn));
-	num_poisoned_pages_sub(pfn, 1);
-	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+	KUNIT_EXPECT_FALSE(test, PageHWPoison(pfn_to_page(pfn)));
+	guestmem_reshape_resume();
+	gmt_join(test, &poisoner.thread);
+	KUNIT_EXPECT_TRUE(test, PageHWPoison(pfn_to_page(pfn)));
+	expect_kept(test);
+	expect_single_back(test, pfn);
 }
 
 /*
@@ -591,10 +766,95 @@ static void poison_of_a_piece(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
 }
 
+/* What was around page 5 is a piece again, and the block is not whole. */
+static void poison_of_a_piece_that_would_be_merged(struct kunit *test)
+{
+	take_verdict_back(pfn_folio(poison_in_a_merge(test, last_piece(test), PMD_ORDER)));
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+}
+
 static void poison_of_a_page_that_comes_into_a_piece(struct kunit *test)
 {
 	take_verdict_back(pfn_folio(poison_piece(test, last_piece(test), true)));
 	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+}
+
+/*
+ * The first page of a large piece that has left its file.  To memory_failure() it is a page
+ * of HugeTLB on its way somewhere: it is marked, and no reference is taken.
+ */
+static void poison_parked(struct kunit *test, struct folio *piece)
+{
+	KUNIT_ASSERT_EQ(test, folio_order(piece), PMD_ORDER);
+	KUNIT_ASSERT_NULL(test, piece->mapping);
+	KUNIT_EXPECT_EQ(test, memory_failure(folio_pfn(piece), MF_SW_SIMULATED), -EBUSY);
+	KUNIT_EXPECT_TRUE(test, folio_test_hwpoison(piece));
+	KUNIT_EXPECT_EQ(test, unpoison_memory(folio_pfn(piece)), -EBUSY);
+}
+
+/* With the reference that memory_failure() has not taken; the worker does not look meanwhile. */
+static void expect_piece_back(struct kunit *test, struct folio *piece)
+{
+	guestmem_reshape_stop();
+	folio_get(piece);
+	guestmem_reshape_resume();
+	take_verdict_back(piece);
+	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
+}
+
+static void poison_of_a_parked_piece(struct kunit *test)
+{
+	struct folio *folio = share_and_hold(test, 5);
+	struct folio *piece = gmt_get(test, last_piece(test));
+
+	gmt_close(test);
+	poison_parked(test, piece);
+	folio_put(folio);
+	expect_kept(test);
+	expect_piece_back(test, piece);
+}
+
+/* A reference that comes up when a hole can be refused no more: its block is parked. */
+static struct folio *to_hold;
+
+static void hold(struct guestmem_change *c)
+{
+	folio_get(to_hold);
+}
+
+static struct folio *punch_and_hold(struct kunit *test, pgoff_t index)
+{
+	layout_write(test, index, 9);
+	layout_change(test, GUESTMEM_SHARED, index, index + 1);
+	to_hold = gmt_get(test, index);
+	mock_inode(gmt(test)->gi)->on_begin = hold;
+	layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
+	mock_inode(gmt(test)->gi)->on_begin = NULL;
+	layout_change(test, GUESTMEM_PRIVATE, index, index + 1);
+	return to_hold;
+}
+
+/* The file waits for its block until that is known to be bad, and then has another one. */
+static void bad_parked_block_is_replaced(struct kunit *test)
+{
+	long blocks = DIV_ROUND_UP(layout_pages(test), layout_block(test));
+	struct folio *folio, *piece;
+	unsigned long first;
+
+	folio = punch_and_hold(test, 5);
+	first = folio_pfn(folio) - 5;
+	piece = pfn_folio(first + last_piece(test));
+	KUNIT_EXPECT_PTR_EQ(test, gmt_get_locked(gmt(test)->gi, 0), ERR_PTR(-ENOSPC));
+
+	poison_parked(test, piece);
+	folio_put(folio);
+	KUNIT_EXPECT_TRUE(test, wait_for_reserved(test, reserved_before + blocks));
+	KUNIT_EXPECT_EQ(test, nr_free(test), free_before - 1);
+	layout_allocate(test, 0);
+	KUNIT_EXPECT_NE(test, folio_pfn(gmt_get(test, 0)), first);
+	gmt_close(test);
+	expect_kept(test);
+	expect_piece_back(test, piece);
 }
 #endif
 
@@ -612,12 +872,8 @@ static int pieces_init(struct kunit *test)
 
 static void pieces_exit(struct kunit *test)
 {
-	unsigned long deadline = jiffies + GMT_TIMEOUT;
-
 	gmt_exit(test);
-	while (pool(test)->resv_huge_pages != reserved_before && time_before(jiffies, deadline))
-		schedule_timeout_uninterruptible(1);
-	KUNIT_EXPECT_EQ(test, pool(test)->resv_huge_pages, reserved_before);
+	KUNIT_EXPECT_TRUE(test, wait_for_reserved(test, reserved_before));
 	KUNIT_EXPECT_EQ(test, nr_free(test), free_before);
 }
 
@@ -640,10 +896,17 @@ static struct kunit_case pieces_cases[] = {
 #ifdef CONFIG_MEMORY_FAILURE
 	KUNIT_CASE_PARAM(poison_of_a_single_page, pool_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_page_that_becomes_single, pool_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_page_that_is_taken_back, pool_gen_params),
+	KUNIT_CASE_PARAM(poison_behind_a_merge, pool_gen_params),
+	KUNIT_CASE_PARAM(report_that_waits_holds_up_no_change, pool_gen_params),
 	KUNIT_CASE_PARAM(poisoned_block_is_not_split, pool_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_parked_page, pool_gen_params),
+	KUNIT_CASE_PARAM(poison_before_homecoming, pool_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_piece, large_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_piece_that_would_be_merged, large_gen_params),
 	KUNIT_CASE_PARAM(poison_of_a_page_that_comes_into_a_piece, large_gen_params),
+	KUNIT_CASE_PARAM(poison_of_a_parked_piece, large_gen_params),
+	KUNIT_CASE_PARAM(bad_parked_block_is_replaced, large_gen_params),
 #endif
 	{}
 };

@@ -101,7 +101,10 @@ static void guestmem_custody_release(struct folio *folio)
 	struct guestmem_custody *custody = folio->private;
 	struct module *owner = custody->owner;
 
+	/* Flags are written as a whole: no report of a bad page may get lost by that. */
+	guestmem_reshape_begin();
 	guestmem_custody_settle(folio);
+	guestmem_reshape_end();
 	custody->release(custody, folio);
 	/* @custody may be gone after this. */
 	module_put(owner);

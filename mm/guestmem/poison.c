@@ -56,7 +56,11 @@ void guestmem_reshape_end(void)
 	percpu_up_read(&guestmem_reshape);
 }
 
-/* For memory_failure(), until it has marked the page and has a reference to its folio. */
+/*
+ * For memory_failure(), until it has marked the page.  It may then wait for long for a
+ * reference to its folio: behind memory that goes offline, say, which itself waits for
+ * changes to come to their end.
+ */
 void guestmem_reshape_stop(void)
 {
 	percpu_down_write(&guestmem_reshape);

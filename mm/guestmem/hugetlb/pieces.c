@@ -59,6 +59,13 @@ struct ghugetlb_block {
 /* All blocks in pieces: a cgroup that goes has to find what is charged to it. */
 static LIST_HEAD(ghugetlb_split);
 
+/*
+ * What a block has of each of its parked pages.  One would be taken by unpoison_memory()
+ * for that of memory_failure(), which has none of a page that it finds parked: then the
+ * last one would go, a page of the block to buddy or a piece of it to a pool of that size.
+ */
+#define GHUGETLB_PARKED_REFS	2
+
 /* The longest time between two looks whether all of a block is back. */
 #define GHUGETLB_HOME_DELAY	(8UL * HZ)
 
@@ -302,6 +309,7 @@ static void ghugetlb_merge_any(struct guestmem_pieces *p, struct ghugetlb_block 
 		ghugetlb_merge_typed(p, block, folio, to);
 	else
 		ghugetlb_merge_single(p, block, folio, to);
+	GUESTMEM_WARN_ON(!folio_test_hugetlb(folio));
 }
 
 static void ghugetlb_merge_pieces(struct guestmem_pieces *p, struct folio *folio,
@@ -356,7 +364,7 @@ bool ghugetlb_park(struct ghugetlb_file *f, struct folio *folio)
 	if (folio_test_large(folio)) {
 		guard(spinlock_irq)(&hugetlb_lock);
 		folio_clear_hugetlb_migratable(folio);
-		folio_get(folio);
+		folio_ref_add(folio, GHUGETLB_PARKED_REFS);
 		return true;
 	}
 
@@ -375,7 +383,12 @@ static void ghugetlb_block_back(struct ghugetlb_block *block)
 /* The page is back, with a reference that is the block's now. */
 static void ghugetlb_custody_release(struct guestmem_custody *custody, struct folio *folio)
 {
-	ghugetlb_block_back(container_of(custody, struct ghugetlb_block, custody));
+	struct ghugetlb_block *block = container_of(custody, struct ghugetlb_block, custody);
+	const struct guestmem_geometry geo = ghugetlb_geometry(block->h);
+
+	guestmem_check_form(&geo, folio, guestmem_form_in_file(&geo, folio));
+	folio_ref_add(folio, GHUGETLB_PARKED_REFS - 1);
+	ghugetlb_block_back(block);
 }
 
 static struct folio *ghugetlb_piece(struct ghugetlb_block *block, unsigned long i)
@@ -389,7 +402,7 @@ static void ghugetlb_thaw_parked(struct ghugetlb_block *block, unsigned long nr)
 
 	for (unsigned long i = 0; i < nr; i += folio_nr_pages(piece)) {
 		piece = ghugetlb_piece(block, i);
-		folio_ref_unfreeze(piece, 1);
+		folio_ref_unfreeze(piece, GHUGETLB_PARKED_REFS);
 		cond_resched();
 	}
 }
@@ -405,7 +418,7 @@ static bool ghugetlb_freeze_parked(struct ghugetlb_block *block)
 	for (unsigned long i = 0; i < nr; i += folio_nr_pages(piece)) {
 		piece = ghugetlb_piece(block, i);
 		form = guestmem_form(&geo, piece);
-		if (!folio_ref_freeze(piece, 1)) {
+		if (!folio_ref_freeze(piece, GHUGETLB_PARKED_REFS)) {
 			ghugetlb_thaw_parked(block, i);
 			return false;
 		}
@@ -487,27 +500,38 @@ static bool ghugetlb_block_is_home(struct ghugetlb_block *block)
 	return false;
 }
 
-/* It is one page again then, frozen, and of HugeTLB. */
+/* Everything is back: one page again, and free. */
+static void ghugetlb_block_free(struct ghugetlb_block *block)
+{
+	struct folio *folio = block->folio;
+
+	ghugetlb_merge_parked(block);
+	ghugetlb_block_end(block);
+	trace_guestmem_unpark(folio_pfn(folio), folio_order(folio));
+	ghugetlb_give_back(block->f, folio);
+	free_huge_folio(folio);
+}
+
+/*
+ * memory_failure() finds it parked or free.  In between, with no reference and in no pool, it
+ * would be marked and given to the pool all the same, and count as free there for ever.
+ */
 static bool ghugetlb_block_comes_home(struct ghugetlb_block *block)
 {
 	bool home;
 
 	guestmem_reshape_begin();
 	home = ghugetlb_block_is_home(block);
-	if (home) {
-		ghugetlb_merge_parked(block);
-		ghugetlb_block_end(block);
-	}
+	if (home)
+		ghugetlb_block_free(block);
 	guestmem_reshape_end();
 	return home;
 }
 
-/* Everything is back: one page again, and free. */
 static void ghugetlb_home_work(struct work_struct *work)
 {
 	struct ghugetlb_block *block = container_of(to_delayed_work(work),
 						    struct ghugetlb_block, home);
-	struct folio *folio = block->folio;
 
 	if (!ghugetlb_block_comes_home(block)) {
 		block->delay = clamp(2 * block->delay, 1UL, GHUGETLB_HOME_DELAY);
@@ -515,9 +539,6 @@ static void ghugetlb_home_work(struct work_struct *work)
 		return;
 	}
 
-	trace_guestmem_unpark(folio_pfn(folio), folio_order(folio));
-	ghugetlb_give_back(block->f, folio);
-	free_huge_folio(folio);
 	kfree(block);
 }
 
