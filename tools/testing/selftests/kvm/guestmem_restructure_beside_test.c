@@ -4,6 +4,7 @@
  * compaction, a pool that is made larger and smaller, memory that is to go offline; and
  * while somebody who has the same CPU looks at their pages.
  */
+#include <linux/perf_event.h>
 #include <sys/wait.h>
 
 #include "guestmem_convert.h"
@@ -63,6 +64,26 @@ static void look(struct beside *b)
 	unsigned char present[PIECE];
 
 	TEST_ASSERT(!mincore(b->mem, PIECE * SZ_4K, present), __KVM_SYSCALL_ERROR("mincore()", -1));
+}
+
+/* Whoever maps a file is then asked for the build id in it. */
+static const char *why_no_build_ids(void)
+{
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_DUMMY,
+		.mmap = true,
+		.build_id = true,
+	};
+
+	return syscall(__NR_perf_event_open, &attr, 0, -1, -1, 0) < 0 ?
+	       "no perf events that tell build ids" : NULL;
+}
+
+static void map_once_more(struct beside *b)
+{
+	kvm_munmap(map_file(b->bed.fd, SZ_4K), SZ_4K);
 }
 
 static const char *why_no_offline(void)
@@ -148,6 +169,11 @@ FIXTURE_VARIANT_ADD(guestmem_restructure_beside, mincore_2M) {
 FIXTURE_VARIANT_ADD(guestmem_restructure_beside, mincore_1G) {
 	.log2 = LOG2_1G,
 	.disturbance = { always, look, true },
+};
+
+FIXTURE_VARIANT_ADD(guestmem_restructure_beside, build_id_1G) {
+	.log2 = LOG2_1G,
+	.disturbance = { why_no_build_ids, map_once_more, true },
 };
 
 struct helper {
