@@ -50,6 +50,8 @@ static const struct knob {
 	{ "fail_page_alloc", "probability", WIDTH_ULONG, { 100, 100 } },
 };
 
+/* Found once: a path is looked up for longer than what is made to fail takes. */
+static void *knob_pointers[ARRAY_SIZE(knobs)];
 static unsigned long knobs_saved[ARRAY_SIZE(knobs)];
 
 static void *knob_pointer(const struct knob *knob)
@@ -69,42 +71,39 @@ static void *knob_pointer(const struct knob *knob)
 	return pointer;
 }
 
-static unsigned long knob_read(const struct knob *knob)
+static unsigned long knob_read(int i)
 {
-	void *pointer = knob_pointer(knob);
-
-	switch (knob->width) {
+	switch (knobs[i].width) {
 	case WIDTH_BOOL:
-		return *(bool *)pointer;
+		return *(bool *)knob_pointers[i];
 	case WIDTH_U32:
-		return *(u32 *)pointer;
+		return *(u32 *)knob_pointers[i];
 	default:
-		return *(unsigned long *)pointer;
+		return *(unsigned long *)knob_pointers[i];
 	}
 }
 
-static void knob_write(const struct knob *knob, unsigned long value)
+static void knob_write(int i, unsigned long value)
 {
-	void *pointer = knob_pointer(knob);
-
-	switch (knob->width) {
+	switch (knobs[i].width) {
 	case WIDTH_BOOL:
-		*(bool *)pointer = value;
+		*(bool *)knob_pointers[i] = value;
 		break;
 	case WIDTH_U32:
-		*(u32 *)pointer = value;
+		*(u32 *)knob_pointers[i] = value;
 		break;
 	default:
-		*(unsigned long *)pointer = value;
+		*(unsigned long *)knob_pointers[i] = value;
 	}
 }
 
 int fail_nth_suite_init(struct kunit_suite *suite)
 {
 	for (int i = 0; i < ARRAY_SIZE(knobs); i++) {
-		if (!knob_pointer(&knobs[i]))
+		knob_pointers[i] = knob_pointer(&knobs[i]);
+		if (!knob_pointers[i])
 			return -ENOENT;
-		knobs_saved[i] = knob_read(&knobs[i]);
+		knobs_saved[i] = knob_read(i);
 	}
 
 	return gmt_suite_init(suite);
@@ -113,13 +112,13 @@ int fail_nth_suite_init(struct kunit_suite *suite)
 static void turn_knobs(enum alloc_kind kind)
 {
 	for (int i = 0; i < ARRAY_SIZE(knobs); i++)
-		knob_write(&knobs[i], knobs[i].value[kind]);
+		knob_write(i, knobs[i].value[kind]);
 }
 
 static void restore_knobs(void)
 {
 	for (int i = 0; i < ARRAY_SIZE(knobs); i++)
-		knob_write(&knobs[i], knobs_saved[i]);
+		knob_write(i, knobs_saved[i]);
 }
 
 /*
@@ -190,6 +189,17 @@ unsigned int fail_in_every_way(struct kunit *test, const char *name,
 	for (enum spell spell = 0; spell < SPELLS; spell++)
 		injected += fail_every_allocation(test, name, op, kind, spell);
 	return injected;
+}
+
+/* What @run says of allocation @nth, which there has to be, and which alone fails. */
+int run_with_failure_of(struct kunit *test, int (*run)(struct kunit *test), enum alloc_kind kind,
+			unsigned int nth)
+{
+	const struct operation op = { .run = run };
+	int err;
+
+	KUNIT_EXPECT_TRUE(test, run_with_failure(test, &op, kind, SPELL_ONCE, nth, &err));
+	return err;
 }
 
 /* What is left of MANY when @run is done: one less for each allocation. */

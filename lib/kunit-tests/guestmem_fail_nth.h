@@ -40,6 +40,8 @@ struct operation {
 int fail_nth_suite_init(struct kunit_suite *suite);
 unsigned int fail_in_every_way(struct kunit *test, const char *name,
 			       const struct operation *op, enum alloc_kind kind);
+int run_with_failure_of(struct kunit *test, int (*run)(struct kunit *test), enum alloc_kind kind,
+			unsigned int nth);
 unsigned int allocations_left(struct kunit *test, int (*run)(struct kunit *test),
 			      enum alloc_kind kind);
 

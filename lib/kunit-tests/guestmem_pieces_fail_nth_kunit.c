@@ -5,6 +5,7 @@
 #include <linux/fault-inject.h>
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
+#include <linux/mmzone.h>
 
 #include "guestmem_fail_nth.h"
 #include "guestmem_layout.h"
@@ -162,6 +163,102 @@ static void split_block(struct kunit *test)
 	fail_in_both_kinds(test, "split", &op, nr_struct_pages(test));
 	layout_expect(test, false);
 }
+
+#if defined(CONFIG_GUESTMEM_HUGETLB) && defined(CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP)
+/* Those with pieces that share their tails. */
+static const void *shared_tails_gen_params(struct kunit *test, const void *prev, char *desc)
+{
+	const struct gmt_allocator *allocator = prev;
+
+	do {
+		allocator = layout_gen_params(test, allocator, desc);
+	} while (allocator && (allocator->mock || allocator->block_order == PMD_ORDER));
+
+	return allocator;
+}
+
+/* What all pieces of a zone share; NULL until the first of its pages is optimized or split. */
+static struct page **tails_of_pieces(struct kunit *test)
+{
+	struct zone *zone = folio_zone(gmt_get(test, 0));
+
+	return &zone->vmemmap_tails[PMD_ORDER - VMEMMAP_TAIL_MIN_ORDER];
+}
+
+/**
+ * struct hidden_tails - what a zone has, for a test that wants one that has nothing
+ * @place: where it is.
+ * @old: what was there.
+ */
+struct hidden_tails {
+	struct page **place;
+	struct page *old;
+};
+
+/* No block is in pieces by now: nobody shares what was made meanwhile. */
+static void replace_tails(struct page **place, struct page *tails)
+{
+	struct page *made = xchg(place, tails);
+
+	if (made)
+		__free_page(made);
+}
+
+static void restore_tails(void *data)
+{
+	struct hidden_tails *hidden = data;
+
+	replace_tails(hidden->place, hidden->old);
+}
+
+/* Pages that are optimized keep theirs: nobody looks here to have them back. */
+static void hide_tails(struct kunit *test)
+{
+	struct hidden_tails *hidden = kunit_kzalloc(test, sizeof(*hidden), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, hidden);
+	hidden->place = tails_of_pieces(test);
+	hidden->old = xchg(hidden->place, NULL);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, restore_tails, hidden), 0);
+}
+
+/* Of the first allocations, one may be of a slab, which makes do with less. */
+#define FIRST_PAGES	4
+
+/*
+ * A zone without a page of that size, optimized or in pieces: the tails have to be made, before
+ * anything else, and stay when what comes then cannot be had.
+ */
+static void first_split_of_a_zone(struct kunit *test)
+{
+	unsigned int refused_with[2] = {};
+	struct page **tails;
+
+	fill(test);
+	if (!nr_struct_pages(test))
+		kunit_skip(test, "struct pages are not optimized");
+
+	hide_tails(test);
+	tails = tails_of_pieces(test);
+	for (int nth = 1; nth <= FIRST_PAGES; nth++) {
+		if (run_with_failure_of(test, run_split, KIND_PAGE, nth)) {
+			check_whole(test);
+			refused_with[!!*tails]++;
+		} else {
+			undo_split(test);
+		}
+		replace_tails(tails, NULL);
+	}
+	KUNIT_EXPECT_GT(test, refused_with[false], 0);
+	KUNIT_EXPECT_GT(test, refused_with[true], 0);
+
+	KUNIT_EXPECT_EQ(test, run_split(test), 0);
+	KUNIT_EXPECT_NOT_NULL(test, *tails);
+	undo_split(test);
+	expect_whole(test);
+	layout_expect(test, false);
+}
+#endif
 
 /* Changes that have begun, and how often the first or the second of two blocks refused. */
 static unsigned int begun, refused_in[2];
@@ -367,6 +464,9 @@ static void nothing_allocates_after_freeze(struct kunit *test)
 
 static struct kunit_case pieces_fail_nth_cases[] = {
 	KUNIT_CASE_PARAM(split_block, layout_gen_params),
+#if defined(CONFIG_GUESTMEM_HUGETLB) && defined(CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP)
+	KUNIT_CASE_PARAM(first_split_of_a_zone, shared_tails_gen_params),
+#endif
 	KUNIT_CASE_PARAM(split_two_blocks, layout_small_gen_params),
 	KUNIT_CASE_PARAM(merge_block, layout_gen_params),
 	KUNIT_CASE_PARAM(allocate_block, layout_gen_params),
