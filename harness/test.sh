@@ -63,7 +63,7 @@ pack_guest() {
 
 # What takes long is done in part. All of a race is for the kernel without debugging that `make matrix` boots: there eight
 # vCPUs and 100,000 conversions take seconds, here more than 20 minutes.
-part='GUESTMEM_TEST_PERCENT=2'
+part='GUESTMEM_TEST_PERCENT=1'
 # Compaction that nobody has asked for takes references to pages whose layout is compared.
 debug_args='loglevel=7 printk.time=1 oops=panic numa=fake=2 hugetlb_free_vmemmap=on'
 debug_args+=' sysctl.vm.compaction_proactiveness=0'
