@@ -76,26 +76,36 @@ static void hold_page(struct holder *holder, int fd)
 	kvm_munmap(mem, SZ_2M);
 }
 
-/* What is left of it is the allocator's. */
-TEST_F(guestmem_module, parked_block_lets_the_module_go)
+/* NULL if @holder holds what is left of a guest. */
+static const char *park(struct holder *holder)
 {
 	const char *why = convert_available() ? why_no_pool(SZ_2M, 1) :
 						"kvm.gmem_in_place_conversion is off";
-	struct holder holder = HOLDER_VMSPLICE;
-	struct pool before;
 	struct kvm_vm *vm;
 	int fd;
 
-	why = why ?: holder.open(&holder);
+	why = why ?: holder->open(holder);
+	if (why)
+		return why;
+
+	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	fd = create_huge_file(vm, SZ_2M, GUEST_MEMFD_FLAG_MMAP, LOG2_2M);
+	hold_page(holder, fd);
+	kvm_close(fd);
+	kvm_vm_free(vm);
+	return NULL;
+}
+
+/* What is left of it is the allocator's. */
+TEST_F(guestmem_module, parked_block_lets_the_module_go)
+{
+	struct pool before = read_pool(SZ_2M);
+	struct holder holder = HOLDER_VMSPLICE;
+	const char *why = park(&holder);
+
 	if (why)
 		SKIP(return, "%s", why);
 
-	before = read_pool(SZ_2M);
-	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	fd = create_huge_file(vm, SZ_2M, GUEST_MEMFD_FLAG_MMAP, LOG2_2M);
-	hold_page(&holder, fd);
-	kvm_close(fd);
-	kvm_vm_free(vm);
 	expect_refcnt(self->name, self->refcnt);
 	expect_pool(SZ_2M, &before, 1, 0, "with the page held");
 	holder.release(&holder);
@@ -103,8 +113,25 @@ TEST_F(guestmem_module, parked_block_lets_the_module_go)
 	holder_close(&holder);
 }
 
+/* For a script that takes KVM out of the kernel before it closes our input. */
+static int hold_until_told(void)
+{
+	struct holder holder = HOLDER_VMSPLICE;
+	const char *why = park(&holder);
+
+	TEST_ASSERT(!why, "%s", why);
+	while (getchar() != EOF)
+		;
+	holder.release(&holder);
+	holder_close(&holder);
+	return 0;
+}
+
 int main(int argc, char *argv[])
 {
+	if (argc > 1 && !strcmp(argv[1], "hold"))
+		return hold_until_told();
+
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_GUEST_MEMFD_FLAGS));
 
 	return test_harness_run(argc, argv);
