@@ -20,7 +20,7 @@ export BUILD=$out
 programs() {
 	printf '%s 120 kvm-module-off kvm-module-on\n' guest_memfd_test guestmem_test guestmem_module_test
 	echo 'guestmem_convert_race_test 1200 kvm-module-on'
-	grep -E '^guestmem_(hugetlb_|restructure_(beside|model|race)_)' "$harness/selftests.list" |
+	grep -E '^guestmem_(hugetlb|restructure)_' "$harness/selftests.list" |
 		sed 's/^\(guestmem_restructure_race_test\) .*/\1 3600 hugetlb-on race-on/'
 }
 
@@ -41,7 +41,7 @@ for plan; do
 	case $plan in
 	# With the mark, tests that make test may skip may not be skipped here.
 	kvm-module) run 'KVM as a module' "$plan" --mark ', KVM as a module' --timeout 1800 --append "$args hugepages=16" ;;
-	hvo-off) run 'HugeTLB selftests, HVO off' "$plan" --memory 6G --timeout 1800 \
+	hvo-off) run 'HugeTLB selftests, HVO off' "$plan" --memory 6G --timeout 1800 --mark ', HVO off' \
 		--append "$args GUESTMEM_TEST_PERCENT=5 hugetlb_free_vmemmap=off $pools" ;;
 	race-on) run 'Race in pages of 1G' "$plan" --memory 6G --mark ' in full' --timeout 3600 \
 		--append "$args hugetlb_free_vmemmap=on $pools" ;;
