@@ -99,21 +99,23 @@ static void signal_thaws_the_others(struct kunit *test)
 	expect_as_before(test);
 }
 
-/* The same block: there may be no other.  Unless a signal waits. */
+/* The same block: there may be no other.  Unless the task is killed. */
 static void held_new_block_is_tried_again(struct kunit *test)
 {
 	int allocated;
 
 	layout_change(test, GUESTMEM_SHARED, 1, 2);
 	mock_fail(MOCK_FREEZE, 0, -EAGAIN);
-	gmt_signal();
+	gmt_kill();
 	KUNIT_EXPECT_EQ(test, guestmem_allocate_mixed(gmt(test)->gi, 0), -EINTR);
 	gmt_signal_clear();
 	layout_expect(test, false);
 
 	mock_fail(MOCK_FREEZE, 0, -EAGAIN);
 	allocated = atomic_read(&mock.calls[MOCK_ALLOC]);
+	gmt_signal();
 	KUNIT_EXPECT_EQ(test, guestmem_allocate_mixed(gmt(test)->gi, 0), 0);
+	gmt_signal_clear();
 	KUNIT_EXPECT_EQ(test, atomic_read(&mock.calls[MOCK_ALLOC]), allocated + 1);
 	layout_allocate(test, 0);
 	layout_write(test, 0, 1);

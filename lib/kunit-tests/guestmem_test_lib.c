@@ -391,8 +391,16 @@ void gmt_signal(void)
 	set_thread_flag(TIF_SIGPENDING);
 }
 
+/* A signal that kills. */
+void gmt_kill(void)
+{
+	sigaddset(&current->pending.signal, SIGKILL);
+	gmt_signal();
+}
+
 void gmt_signal_clear(void)
 {
+	sigdelset(&current->pending.signal, SIGKILL);
 	clear_thread_flag(TIF_SIGPENDING);
 }
 

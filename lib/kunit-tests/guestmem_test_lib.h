@@ -136,6 +136,7 @@ void gmt_log_clear(struct kunit *test);
 
 /* Signals, for a thread that gets none. */
 void gmt_signal(void);
+void gmt_kill(void);
 void gmt_signal_clear(void);
 
 /**

@@ -4,6 +4,7 @@
  *
  * Setup and eviction, lookup and allocation of folios, accounting.
  */
+#include <linux/delay.h>
 #include <linux/export.h>
 #include <linux/hash.h>
 #include <linux/highmem.h>
@@ -331,9 +332,9 @@ static int guestmem_allocate_mixed_locked(struct guestmem_inode *gi, pgoff_t ind
 	folio_put(folio);
 
 	/* Given back while someone looks at it, it would be missing from its pool. */
-	do {
-		err = guestmem_split_fresh(gi, guestmem_block_pages(gi, index));
-	} while (err == -EAGAIN && !signal_pending(current));
+	while ((err = guestmem_split_fresh(gi, guestmem_block_pages(gi, index))) == -EAGAIN &&
+	       !fatal_signal_pending(current))
+		fsleep(50);
 	if (err)
 		truncate_inode_pages_range(gi->mapping, (loff_t)index << PAGE_SHIFT,
 					   ((loff_t)end << PAGE_SHIFT) - 1);
@@ -349,8 +350,8 @@ static int guestmem_allocate_mixed_locked(struct guestmem_inode *gi, pgoff_t ind
  * invalidate_lock exclusively: until the block is split nobody may find it.  May
  * sleep and allocate.
  *
- * Return: 0; -EINTR if a signal came before the last reference that someone else had to
- * the new block went; else as guestmem_get_folio().  A failure leaves no trace.
+ * Return: 0; -EINTR if the caller is killed before the last reference that someone else
+ * had to the new block went; else as guestmem_get_folio().  A failure leaves no trace.
  */
 int guestmem_allocate_mixed(struct guestmem_inode *gi, pgoff_t index)
 {
