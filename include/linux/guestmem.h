@@ -475,9 +475,10 @@ struct guestmem_pieces_operations {
  * @release: **Required.** The last reference to a folio has gone, wherever and
  *	in whatever context it was dropped.  Called from a worker, one folio at a
  *	time, no lock held, may sleep.  The folio is uncharged and out of custody,
- *	has one reference and no flag but PG_hwpoison, and so is fit for alloc_folio
+ *	has @references and no flag but PG_hwpoison, and so is fit for alloc_folio
  *	to return once more.  If it is poisoned (folio_test_hwpoison(), a large folio
  *	page by page) it must not be: folio_put() takes a single page out of use.
+ * @references: of a folio that comes back; 0 stands for one.
  *
  * An allocator has one, or one for each of its pools, or embeds one in what it
  * keeps of a block.
@@ -485,6 +486,7 @@ struct guestmem_pieces_operations {
 struct guestmem_custody {
 	struct module *owner;
 	void (*release)(struct guestmem_custody *custody, struct folio *folio);
+	int references;
 };
 
 /* Allocators */

@@ -629,6 +629,7 @@ static void poison_behind_a_merge(struct kunit *test)
 static void report_that_waits_holds_up_no_change(struct kunit *test)
 {
 	struct gmt_thread merger = { .fn = take_page_back };
+	unsigned long deadline = jiffies + GMT_TIMEOUT;
 	struct page *page = alloc_page(GFP_KERNEL);
 	bool done;
 
@@ -638,8 +639,10 @@ static void report_that_waits_holds_up_no_change(struct kunit *test)
 
 	zone_pcp_disable(page_zone(page));
 	gmt_start(test, &poisoner.thread);
-	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&poisoner.thread));
+	while (!PageHWPoison(page) && time_before(jiffies, deadline))
+		schedule_timeout_uninterruptible(1);
 	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
+	KUNIT_EXPECT_TRUE(test, gmt_stays_blocked(&poisoner.thread));
 	gmt_start(test, &merger);
 	done = gmt_join(test, &merger);
 	zone_pcp_enable(page_zone(page));
@@ -691,6 +694,7 @@ static void expect_kept(struct kunit *test)
 /* unpoison_memory() would drop a reference that memory_failure() has not taken. */
 static void expect_single_back(struct kunit *test, unsigned long pfn)
 {
+	KUNIT_EXPECT_EQ(test, unpoison_memory(pfn), -EBUSY);
 	ClearPageHWPoison(pfn_to_page(pfn));
 	num_poisoned_pages_sub(pfn, 1);
 	KUNIT_EXPECT_TRUE(test, wait_for_free(test, free_before));
@@ -714,7 +718,7 @@ static void poison_of_a_parked_page(struct kunit *test)
 
 /*
  * Both want the block at the same time: memory_failure(), which has been waiting for some
- * other step, and the worker that puts it together.  Who came first is heard first.
+ * other step, and the workers that bring it home.  Who came first is heard first.
  */
 static void poison_before_homecoming(struct kunit *test)
 {

@@ -82,7 +82,7 @@ void guestmem_custody_freed(struct folio *folio)
 }
 
 /* As buddy would do it, but for PG_head: the folio stays one. */
-static void guestmem_custody_settle(struct folio *folio)
+static void guestmem_custody_settle(struct guestmem_custody *custody, struct folio *folio)
 {
 	GUESTMEM_WARN_ON(folio->mapping || folio_test_locked(folio));
 
@@ -93,7 +93,7 @@ static void guestmem_custody_settle(struct folio *folio)
 	mem_cgroup_uncharge(folio);
 	guestmem_folio_munlock(folio);
 	folio->flags.f &= ~PAGE_FLAGS_CHECK_AT_PREP | BIT(PG_head);
-	folio_ref_unfreeze(folio, 1);
+	folio_ref_unfreeze(folio, custody->references ?: 1);
 }
 
 static void guestmem_custody_release(struct folio *folio)
@@ -101,9 +101,9 @@ static void guestmem_custody_release(struct folio *folio)
 	struct guestmem_custody *custody = folio->private;
 	struct module *owner = custody->owner;
 
-	/* Flags are written as a whole: no report of a bad page may get lost by that. */
+	/* Flags are written as a whole: memory_failure() may mark no page meanwhile. */
 	guestmem_reshape_begin();
-	guestmem_custody_settle(folio);
+	guestmem_custody_settle(custody, folio);
 	guestmem_reshape_end();
 	custody->release(custody, folio);
 	/* @custody may be gone after this. */

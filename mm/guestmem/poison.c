@@ -14,7 +14,7 @@
  * memory_failure() also has to find a folio where it looks for one.  While folios are
  * split or merged, they have no references to be had, and a page may go from one folio
  * to another between two looks at it.  So it waits until none are, and none begins to be
- * until it has found what it looks for.
+ * until it has marked the page.
  */
 #include <linux/export.h>
 #include <linux/kvm_types.h>

@@ -6,8 +6,8 @@
  *	piece	HugeTLB's type, of a smaller size, on no list, charged to nobody
  *	single	no type, on the LRU; the one kind that the host maps
  *	parked	a piece or a single page that has left its file, and waits for the
- *		others of its block: a piece with a reference of its block, a single
- *		page in custody
+ *		others of its block: a piece with references of its block, a single
+ *		page in custody, and with references of its block once it is back
  *
  *	whole <-> piece <-> single	a change, everything frozen
  *	piece, single -> parked		the file goes, or a hole is punched
@@ -110,6 +110,7 @@ static int ghugetlb_block_reserve(struct ghugetlb_file *f, pgoff_t index)
 	block->f = f;
 	block->h = f->h;
 	block->custody.release = ghugetlb_custody_release;
+	block->custody.references = GHUGETLB_PARKED_REFS;
 	atomic_long_set(&block->away, 1);
 	INIT_DELAYED_WORK(&block->home, ghugetlb_home_work);
 	err = xa_err(xa_store(&f->split, index >> huge_page_order(f->h), block,
@@ -380,14 +381,13 @@ static void ghugetlb_block_back(struct ghugetlb_block *block)
 		queue_delayed_work(system_dfl_wq, &block->home, 0);
 }
 
-/* The page is back, with a reference that is the block's now. */
+/* The page is back, with references that are the block's now. */
 static void ghugetlb_custody_release(struct guestmem_custody *custody, struct folio *folio)
 {
 	struct ghugetlb_block *block = container_of(custody, struct ghugetlb_block, custody);
 	const struct guestmem_geometry geo = ghugetlb_geometry(block->h);
 
 	guestmem_check_form(&geo, folio, guestmem_form_in_file(&geo, folio));
-	folio_ref_add(folio, GHUGETLB_PARKED_REFS - 1);
 	ghugetlb_block_back(block);
 }
 
@@ -485,17 +485,14 @@ static void ghugetlb_block_replace(struct ghugetlb_block *block)
 }
 
 /*
- * Memory failure keeps a reference to most of what it finds, but not to all of it: so
- * look for that when all others are gone.
+ * Memory failure keeps a reference to most of what it finds, but not to all of it.  A bad
+ * page is not frozen: unpoison_memory() may be waiting to look at it.
  */
 static bool ghugetlb_block_is_home(struct ghugetlb_block *block)
 {
-	if (!ghugetlb_freeze_parked(block))
-		return false;
 	if (!ghugetlb_block_poisoned(block))
-		return true;
+		return ghugetlb_freeze_parked(block);
 
-	ghugetlb_thaw_parked(block, pages_per_huge_page(block->h));
 	ghugetlb_block_replace(block);
 	return false;
 }
