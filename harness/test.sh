@@ -72,10 +72,11 @@ boot_args="$debug_args $part hugepages=16"
 # Pools of both sizes, a page of 1G on each node: with less than 6G of memory the first one has none.
 pools_args="$debug_args hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
 hugetlb_args="$pools_args $part"
-kunit_pools='hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
+kunit_pools='maxcpus=2 hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
 in_place='kvm.gmem_in_place_conversion=1'
 
-# Conversions race with guests on CPUs that run at the same time; all else does with CPUs in turn.
+# Conversions race with guests, and KUnit's threads with each other, on CPUs that run at the same time; all else does
+# with CPUs in turn.
 boot() { # SUITE PLAN ARGS OPTION...
 	local suite=$1 plan=$2 args=$3
 	shift 3
@@ -95,7 +96,7 @@ kunit_on_uml() {
 
 kunit_boot() { # SUITE ARGS
 	local suite=$1 status=0
-	boot "$suite" kunit "$2 $kunit_pools" --memory 6G --in-turn
+	boot "$suite" kunit "$2 $kunit_pools" --memory 6G
 	rm -f "$BUILD/x86.json"
 	(cd "$linux" && python3 -B tools/testing/kunit/kunit.py parse --json="$BUILD/x86.json" "$log/kunit.programs.log") \
 		>"$log/kunit.parsed.log" 2>&1 || status=$?
