@@ -400,7 +400,6 @@ static void memory_failure_keeps_no_reference(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, folio_test_lru(folio));
 	KUNIT_EXPECT_NE(test, memory_failure(pfn, MF_SW_SIMULATED), 0);
 	KUNIT_EXPECT_TRUE(test, PageHWPoison(pfn_to_page(pfn)));
-	KUNIT_EXPECT_EQ(test, unpoison_memory(pfn), -EBUSY);
 	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
 
 	ClearPageHWPoison(pfn_to_page(pfn));

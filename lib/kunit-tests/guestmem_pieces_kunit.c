@@ -691,7 +691,7 @@ static void expect_kept(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, nr_free(test), free_before - 1);
 }
 
-/* unpoison_memory() would drop a reference that memory_failure() has not taken. */
+/* Nobody has a reference of memory_failure()'s to give back: those are the block's. */
 static void expect_single_back(struct kunit *test, unsigned long pfn)
 {
 	KUNIT_EXPECT_EQ(test, unpoison_memory(pfn), -EBUSY);
