@@ -266,7 +266,7 @@ static void memory_failure_finds_what_has_become_of_it(struct kunit *test)
 static void expect_merged_told(struct kunit *test, pgoff_t start, pgoff_t end,
 			       struct guestmem_range merged)
 {
-	char want[160], told[48] = "";
+	char want[320], told[64] = "";
 
 	mock_log_clear(&mock_inode(gmt(test)->gi)->phases);
 	layout_change(test, GUESTMEM_PRIVATE, start, end);
