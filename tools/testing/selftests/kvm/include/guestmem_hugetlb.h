@@ -38,6 +38,7 @@ static inline u64 read_number(const char *path)
 	return number;
 }
 
+/* 0, or a negative errno. */
 static inline int write_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY);
