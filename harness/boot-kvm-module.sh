@@ -42,7 +42,7 @@ for plan; do
 	# With the mark, tests that make test may skip may not be skipped here.
 	kvm-module) run 'KVM as a module' "$plan" --mark ', KVM as a module' --timeout 1800 --append "$args hugepages=16" ;;
 	hvo-off) run 'HugeTLB selftests, HVO off' "$plan" --memory 6G --timeout 1800 --mark ', HVO off' \
-		--append "$args GUESTMEM_TEST_PERCENT=5 hugetlb_free_vmemmap=off $pools" ;;
+		--append "$args GUESTMEM_TEST_PERMILLE=50 hugetlb_free_vmemmap=off $pools" ;;
 	race-on) run 'Race in pages of 1G' "$plan" --memory 6G --mark ' in full' --timeout 3600 \
 		--append "$args hugetlb_free_vmemmap=on $pools" ;;
 	esac

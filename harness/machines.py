@@ -122,7 +122,7 @@ class Programs(X86):
         program, name = test.split(".")
         results = self.place / f"{log}.program.log"
         self.boot(log, seconds, f"plan=guard panic_on_warn=1 kunit.enable=0 kvm.gmem_in_place_conversion=1 "
-                  f"GUESTMEM_TEST_PERCENT=5 PROGRAM={program} TEST={name} {parameters}",
+                  f"GUESTMEM_TEST_PERMILLE=50 PROGRAM={program} TEST={name} {parameters}",
                   "--initrd", self.place / "guest.cpio", "--results", results)
         return results.read_text(errors="replace").splitlines()
 

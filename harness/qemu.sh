@@ -26,8 +26,7 @@ timeout=600 memory=4G accel=tcg,thread=multi
 # In QEMU (7.2, and 10.0 still) a CPU that restores the state of its FPU clears a flag of the first CPU, in a word that
 # the first CPU changes when it enters and leaves a guest, and neither takes a lock. A change that is lost has a guest
 # run without nested paging, or an interrupt in the middle of an exit: a guest's triple fault, or memory of this machine
-# overwritten, with the unmodified base tree just as well. So nothing runs a guest there, unless one thread of QEMU's runs
-# all CPUs in turn.
+# overwritten, with the unmodified base tree just as well. So nothing runs a guest there, unless it is the only one.
 smp=3
 # Emulated, one instruction that clears or copies by bytes takes eight times as long as one that does so by words. And
 # while the kernel identifies its first CPU, it forgets for a moment how many levels its page tables have: with five, an

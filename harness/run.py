@@ -5,7 +5,7 @@
       [--expect CHECK=TEXT]...           canaries: each of these checks must find a problem, in these words
       [--without CHECK]                  a check that this kernel has no means for
       [--mark TEXT]                      what to put behind the names of programs, to tell two boots apart
-      [--in-turn]                        two CPUs that never run at the same time: a fifth less to emulate
+      [--one-cpu]                        less to emulate, where nothing needs CPUs that run at the same time
   run.py kunit SUITE JSON EXIT-STATUS    results of kunit.py
   run.py log SUITE FILE                  a kernel log without a plan: only what it must not say
   run.py fail SUITE TEST SENTENCE        a step that could not be done
@@ -42,14 +42,11 @@ def show_new_programs(path, shown):
 
 def boot(args, stem):
     """Run QEMU to its end; a sentence if it did not end well."""
-    append = f'{args.append} plan={args.plan}'
     command = [os.path.join(HERE, 'qemu.sh'), '--kernel', args.kernel, '--initrd', args.initrd,
                '--log', stem + '.kernel.log', '--results', stem + '.programs.log', '--timeout', str(args.timeout),
-               '--memory', args.memory]
-    if args.in_turn:
-        append += ' guests=anywhere'
-        command += ['--accel', 'tcg,thread=single', '--smp', '2']
-    command += ['--append', append]
+               '--memory', args.memory, '--append', f'{args.append} plan={args.plan}']
+    if args.one_cpu:
+        command += ['--smp', '1']
     qemu = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     shown = 0
     while qemu.poll() is None:
@@ -145,7 +142,7 @@ def parse():
                             ('--without', ''), ('--mark', ''), ('--memory', '2G')):
         sub.add_argument(option, default=default, required=default is None)
     sub.add_argument('--expect', action='append', default=[])
-    sub.add_argument('--in-turn', action='store_true')
+    sub.add_argument('--one-cpu', action='store_true')
     sub.add_argument('--timeout', type=int, default=300)
     command('kunit', do_kunit, 'suite', 'json').add_argument('status', type=int)
     command('log', do_log, 'suite', 'file')

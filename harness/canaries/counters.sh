@@ -5,4 +5,5 @@ before=$(counters)
 echo left behind >/tmp/folio
 sleep 1000 </tmp/folio &
 rm /tmp/folio
+looks=2
 expect_counters canary "$before"

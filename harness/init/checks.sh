@@ -84,24 +84,27 @@ show_changes() { # NAME BEFORE AFTER
 	done
 }
 
-# Teardown ends in RCU callbacks and workers: wait for the counters to come back. A leak never does.
+# Teardown ends in RCU callbacks and workers: wait for the counters to come back. A leak never does, however often one
+# looks.
+looks=20
 expect_counters() {
 	local name=$1 before=$2 after tries=0
 	while after=$(counters); [ "$after" != "$before" ]; do
 		tries=$((tries + 1))
-		[ $tries -lt 20 ] || break
+		[ $tries -lt $looks ] || break
 		sleep 0.5
 	done
 	[ "$after" = "$before" ] || show_changes "$name" "$before" "$after"
 	echo "@counters $name"
 }
 
-# kmemleak reports only what is older than five seconds and stayed unreferenced over two scans.
+# kmemleak reports only what is older than five seconds when a scan begins and had the same contents in the one before.
 kmemleak() {
-	local file=/sys/kernel/debug/kmemleak less=/modules/kmemleak_scan_less.ko leaks
+	local file=/sys/kernel/debug/kmemleak less=/modules/kmemleak_scan_less.ko aged leaks
 	[ ! -f $less ] || insmod $less || echo "@changed kmemleak_scan_less loaded yes no"
-	sleep 6
-	if ! { echo scan >$file && echo scan >$file; } 2>/dev/null; then
+	sleep 6 &
+	aged=$!
+	if ! { echo scan >$file && wait $aged && echo scan >$file; } 2>/dev/null; then
 		echo "@kmemleak unavailable"
 		return
 	fi

@@ -23,6 +23,9 @@ enum spell {
 /* More allocations than anything here makes. */
 #define MANY	10000
 
+/* As many as most make: of those, each is also the first of all that fail. */
+#define FEW	64
+
 /**
  * struct operation - something that allocates
  * @prepare: brings about the state that @run starts from; may be NULL.

@@ -7,8 +7,8 @@
 #include "kvm_test_harness.h"
 
 #define NR_PAGES	16
-#define GUEST_SIZE	(SZ_4M + SZ_64K)
-#define FILE_SIZE	(SZ_8M)
+#define GUEST_SIZE	(SZ_2M + SZ_64K)
+#define FILE_SIZE	SZ_4M
 
 FIXTURE(guestmem_binding) {
 	struct kvm_vm *vm;

@@ -870,12 +870,12 @@ FIXTURE_VARIANT(guestmem_restructure_kill) {
 
 FIXTURE_VARIANT_ADD(guestmem_restructure_kill, 2M) {
 	.log2 = LOG2_2M,
-	.nr = 20,
+	.nr = 12,
 };
 
 FIXTURE_VARIANT_ADD(guestmem_restructure_kill, 1G) {
 	.log2 = LOG2_1G,
-	.nr = 8,
+	.nr = 6,
 };
 
 FIXTURE_SETUP(guestmem_restructure_kill)

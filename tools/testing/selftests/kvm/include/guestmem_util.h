@@ -41,14 +41,14 @@ static inline bool converts_in_place(void)
 	return kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES);
 }
 
-/* How much of a long test to do, in percent: all of it, if nobody says otherwise. */
-#define PERCENT_ENV	"GUESTMEM_TEST_PERCENT"
+/* How much of a long test to do, in parts of 1000: all of it, if nobody says otherwise. */
+#define PERMILLE_ENV	"GUESTMEM_TEST_PERMILLE"
 
 static inline u64 part_of(u64 full)
 {
-	const char *percent = getenv(PERCENT_ENV);
+	const char *permille = getenv(PERMILLE_ENV);
 
-	return percent ? max(full * atoi_positive(PERCENT_ENV, percent) / 100, 1ul) : full;
+	return permille ? max(full * atoi_positive(PERMILLE_ENV, permille) / 1000, 1ul) : full;
 }
 
 static inline struct stat file_stat(int fd)
