@@ -36,51 +36,9 @@ static void expect_mapped(struct kvm_vm *vm, const struct mapped *before, u64 sm
 		    now.giant - before->giant, small, huge, giant);
 }
 
-/* Pages around the file, and a place in it that huge pages do not fit. */
-FIXTURE(guestmem_hugetlb_map) {
-	struct huge_bed bed;
-};
-
-FIXTURE_VARIANT(guestmem_hugetlb_map) {
-	unsigned long vm_type;
-	u8 log2;
-};
-
-FIXTURE_VARIANT_ADD(guestmem_hugetlb_map, plain_2M) {
-	.log2 = LOG2_2M,
-};
-
-FIXTURE_VARIANT_ADD(guestmem_hugetlb_map, plain_1G) {
-	.log2 = LOG2_1G,
-};
-
-FIXTURE_VARIANT_ADD(guestmem_hugetlb_map, private_2M) {
-	.vm_type = KVM_X86_SW_PROTECTED_VM,
-	.log2 = LOG2_2M,
-};
-
-FIXTURE_VARIANT_ADD(guestmem_hugetlb_map, private_1G) {
-	.vm_type = KVM_X86_SW_PROTECTED_VM,
-	.log2 = LOG2_1G,
-};
-
-FIXTURE_SETUP(guestmem_hugetlb_map)
+static u8 unit_log2(const struct huge_bed *bed)
 {
-	const char *why = why_no_pool(1ull << variant->log2, 2);
-
-	if (why)
-		SKIP(return, "%s", why);
-	if (!vm_type_available(variant->vm_type))
-		SKIP(return, "KVM lacks VM type %lu", variant->vm_type);
-
-	self->bed = create_huge_bed(variant->vm_type, variant->log2,
-				    2ull << variant->log2);
-	map_huge_bed(&self->bed);
-}
-
-FIXTURE_TEARDOWN(guestmem_hugetlb_map)
-{
-	free_huge_bed(&self->bed);
+	return bed->unit == SZ_1G ? LOG2_1G : LOG2_2M;
 }
 
 /* Who serves the faults: guest_memfd alone, or also the host's page tables? */
@@ -120,9 +78,8 @@ static void expect_whole_blocks(struct huge_bed *bed, const struct mapped *befor
 	expect_mapped(bed->vm, before, 0, giant ? 0 : blocks, giant ? blocks : 0, when);
 }
 
-TEST_F_TIMEOUT(guestmem_hugetlb_map, block_is_mapped_at_once, 240)
+static void block_is_mapped_at_once(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
 	struct mapped before;
 	u64 stride;
 
@@ -137,9 +94,8 @@ TEST_F_TIMEOUT(guestmem_hugetlb_map, block_is_mapped_at_once, 240)
 	check_strides(bed, 0, block_stride(bed), bed->size / block_stride(bed), 2);
 }
 
-TEST_F_TIMEOUT(guestmem_hugetlb_map, hole_unmaps_a_block_and_no_other, 240)
+static void hole_unmaps_a_block_and_no_other(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
 	struct mapped before;
 
 	bind_at(bed, GUESTMEM_GPA, bed->size, 0, NULL);
@@ -152,9 +108,8 @@ TEST_F_TIMEOUT(guestmem_hugetlb_map, hole_unmaps_a_block_and_no_other, 240)
 }
 
 /* The same place in units of 4K only. */
-TEST_F_TIMEOUT(guestmem_hugetlb_map, offset_that_is_not_congruent_is_mapped_small, 240)
+static void offset_that_is_not_congruent_is_mapped_small(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
 	struct mapped before;
 
 	bind_at(bed, GUESTMEM_GPA, bed->unit, SZ_4K, NULL);
@@ -168,9 +123,8 @@ TEST_F_TIMEOUT(guestmem_hugetlb_map, offset_that_is_not_congruent_is_mapped_smal
 }
 
 /* The guest sees the second block first: as good as any. */
-TEST_F_TIMEOUT(guestmem_hugetlb_map, offset_of_whole_blocks_is_congruent, 240)
+static void offset_of_whole_blocks_is_congruent(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
 	struct mapped before;
 
 	bind_at(bed, GUESTMEM_GPA, bed->unit, bed->unit, NULL);
@@ -180,9 +134,8 @@ TEST_F_TIMEOUT(guestmem_hugetlb_map, offset_of_whole_blocks_is_congruent, 240)
 }
 
 /* Where guest memory ends in the middle of a block, so does what is mapped. */
-TEST_F_TIMEOUT(guestmem_hugetlb_map, slot_smaller_than_a_block_is_mapped_small, 240)
+static void slot_smaller_than_a_block_is_mapped_small(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
 	struct mapped before;
 
 	bind_at(bed, GUESTMEM_GPA, SZ_1M, 0, NULL);
@@ -191,9 +144,8 @@ TEST_F_TIMEOUT(guestmem_hugetlb_map, slot_smaller_than_a_block_is_mapped_small, 
 	expect_pages(bed->fd, bed->unit / SZ_4K, "with a part of a block touched");
 }
 
-TEST_F_TIMEOUT(guestmem_hugetlb_map, host_address_matters_only_where_the_host_maps, 240)
+static void host_address_matters_only_where_the_host_maps(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
 	struct mapped before;
 
 	bind_at(bed, GUESTMEM_GPA, bed->size, 0, (void *)SZ_4K);
@@ -206,14 +158,13 @@ TEST_F_TIMEOUT(guestmem_hugetlb_map, host_address_matters_only_where_the_host_ma
 }
 
 /* The last block belongs to the file as a whole, but to the guest only in part. */
-TEST_F_TIMEOUT(guestmem_hugetlb_map, odd_end_of_the_file_is_mapped_small, 240)
+static void odd_end_of_the_file_is_mapped_small(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
 	struct mapped before;
 
 	kvm_close(bed->fd);
 	bed->size = bed->unit + SZ_64K;
-	bed->fd = create_huge_file(bed->vm, bed->size, bed->flags, variant->log2);
+	bed->fd = create_huge_file(bed->vm, bed->size, bed->flags, unit_log2(bed));
 	bind_at(bed, GUESTMEM_GPA, bed->size, 0, NULL);
 
 	fill_strides(bed, bed->unit, SZ_4K, 16, 5);
@@ -223,9 +174,10 @@ TEST_F_TIMEOUT(guestmem_hugetlb_map, odd_end_of_the_file_is_mapped_small, 240)
 		      "with a block and 16 pages touched");
 }
 
-static void read_by_next_guest(unsigned long type, u8 log2, u64 blocks)
+/* Pages of a guest that was private may go to one that is not. */
+static void read_by_next_guest(u8 log2, u64 blocks)
 {
-	struct huge_bed bed = create_bound_bed(type, log2, blocks << log2);
+	struct huge_bed bed = create_bound_bed(VM_TYPE_DEFAULT, log2, blocks << log2);
 
 	check_strides(&bed, 0, block_stride(&bed), bed.size / block_stride(&bed), 0);
 	check_strides(&bed, 8, block_stride(&bed), bed.size / block_stride(&bed), 0);
@@ -234,35 +186,178 @@ static void read_by_next_guest(unsigned long type, u8 log2, u64 blocks)
 }
 
 /* All of the pool, so that what one guest wrote is what the next one gets. */
-TEST_F_TIMEOUT(guestmem_hugetlb_map, next_guest_finds_zeroes, 240)
+static void next_guest_finds_zeroes(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
 	u64 nr;
 
 	kvm_close(bed->fd);
 	nr = min_t(u64, pool_available(bed->unit), 16);
 	bed->size = 2 * bed->unit;
-	bed->fd = create_huge_file(bed->vm, bed->size, bed->flags, variant->log2);
+	bed->fd = create_huge_file(bed->vm, bed->size, bed->flags, unit_log2(bed));
 	bind_at(bed, GUESTMEM_GPA, bed->size, 0, NULL);
 	fill_strides(bed, 0, block_stride(bed), bed->size / block_stride(bed), 6);
 	fill_strides(bed, SZ_4K - 8, block_stride(bed), bed->size / block_stride(bed), 7);
 	kvm_close(bed->fd);
 	bed->fd = -1;
 
-	read_by_next_guest(variant->vm_type, variant->log2, nr);
+	read_by_next_guest(unit_log2(bed), nr);
 }
 
 /* Not zeroed again where it has contents. */
-TEST_F_TIMEOUT(guestmem_hugetlb_map, contents_outlive_the_binding, 240)
+static void contents_outlive_the_binding(struct huge_bed *bed)
 {
-	struct huge_bed *bed = &self->bed;
-
 	bind_at(bed, GUESTMEM_GPA, bed->size, 0, NULL);
 	fill_strides(bed, 0, block_stride(bed), bed->size / block_stride(bed), 8);
 	unbind_file(bed->vm, GUESTMEM_GPA);
 	allocate_blocks(bed->fd, bed->unit, 0, 2);
 	bind_at(bed, GUESTMEM_GPA, bed->size, 0, NULL);
 	check_strides(bed, 0, block_stride(bed), bed->size / block_stride(bed), 8);
+}
+
+/* A VM, and a file for it, for each test. */
+FIXTURE(guestmem_hugetlb_map) {
+	struct huge_bed bed;
+};
+
+FIXTURE_VARIANT(guestmem_hugetlb_map) {
+	unsigned long vm_type;
+	u8 log2;
+};
+
+FIXTURE_VARIANT_ADD(guestmem_hugetlb_map, plain_2M) {
+	.log2 = LOG2_2M,
+};
+
+FIXTURE_VARIANT_ADD(guestmem_hugetlb_map, plain_1G) {
+	.log2 = LOG2_1G,
+};
+
+FIXTURE_VARIANT_ADD(guestmem_hugetlb_map, private_2M) {
+	.vm_type = KVM_X86_SW_PROTECTED_VM,
+	.log2 = LOG2_2M,
+};
+
+FIXTURE_SETUP(guestmem_hugetlb_map)
+{
+	const char *why = why_no_pool(1ull << variant->log2, 2);
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (!vm_type_available(variant->vm_type))
+		SKIP(return, "KVM lacks VM type %lu", variant->vm_type);
+
+	self->bed = create_huge_bed(variant->vm_type, variant->log2,
+				    2ull << variant->log2);
+	map_huge_bed(&self->bed);
+}
+
+FIXTURE_TEARDOWN(guestmem_hugetlb_map)
+{
+	free_huge_bed(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, block_is_mapped_at_once, 240)
+{
+	block_is_mapped_at_once(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, hole_unmaps_a_block_and_no_other, 240)
+{
+	hole_unmaps_a_block_and_no_other(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, offset_that_is_not_congruent_is_mapped_small, 240)
+{
+	offset_that_is_not_congruent_is_mapped_small(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, offset_of_whole_blocks_is_congruent, 240)
+{
+	offset_of_whole_blocks_is_congruent(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, slot_smaller_than_a_block_is_mapped_small, 240)
+{
+	slot_smaller_than_a_block_is_mapped_small(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, host_address_matters_only_where_the_host_maps, 240)
+{
+	host_address_matters_only_where_the_host_maps(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, odd_end_of_the_file_is_mapped_small, 240)
+{
+	odd_end_of_the_file_is_mapped_small(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, next_guest_finds_zeroes, 240)
+{
+	next_guest_finds_zeroes(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map, contents_outlive_the_binding, 240)
+{
+	contents_outlive_the_binding(&self->bed);
+}
+
+/*
+ * A VM that is private keeps the state of each 4K by itself, unless the file does: to set it
+ * for blocks of 1G takes longer than all of these, so one VM is there for them all.
+ */
+static void (* const in_one_vm[])(struct huge_bed *bed) = {
+	block_is_mapped_at_once,
+	hole_unmaps_a_block_and_no_other,
+	offset_that_is_not_congruent_is_mapped_small,
+	offset_of_whole_blocks_is_congruent,
+	slot_smaller_than_a_block_is_mapped_small,
+	host_address_matters_only_where_the_host_maps,
+	odd_end_of_the_file_is_mapped_small,
+	next_guest_finds_zeroes,
+	contents_outlive_the_binding,
+};
+
+/* The guest's memory is as it was, with another file in it. */
+static void replace_file(struct huge_bed *bed)
+{
+	unbind_file(bed->vm, GUESTMEM_GPA);
+	if (bed->fd >= 0)
+		kvm_close(bed->fd);
+	bed->size = 2 * bed->unit;
+	bed->fd = create_huge_file(bed->vm, bed->size, bed->flags, unit_log2(bed));
+}
+
+FIXTURE(guestmem_hugetlb_map_private) {
+	struct huge_bed bed;
+};
+
+FIXTURE_SETUP(guestmem_hugetlb_map_private)
+{
+	const char *why = why_no_pool(SZ_1G, 2);
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (!vm_type_available(KVM_X86_SW_PROTECTED_VM))
+		SKIP(return, "KVM lacks VM type %d", KVM_X86_SW_PROTECTED_VM);
+
+	self->bed = create_huge_bed(KVM_X86_SW_PROTECTED_VM, LOG2_1G, 2ull * SZ_1G);
+	map_huge_bed(&self->bed);
+}
+
+FIXTURE_TEARDOWN(guestmem_hugetlb_map_private)
+{
+	free_huge_bed(&self->bed);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_map_private, blocks_of_1G_in_one_vm, 480)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(in_one_vm); i++) {
+		if (i)
+			replace_file(&self->bed);
+		in_one_vm[i](&self->bed);
+	}
 }
 
 int main(int argc, char *argv[])
