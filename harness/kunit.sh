@@ -12,5 +12,6 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 ccached gcc
 cd "$1"
 export PYTHONDONTWRITEBYTECODE=1
-exec python3 tools/testing/kunit/kunit.py run --kunitconfig=lib/kunit-tests/.kunitconfig --build_dir="$out" \
+exec python3 tools/testing/kunit/kunit.py run --kunitconfig=lib/kunit-tests/.kunitconfig \
+	--kunitconfig="$top/harness/configs/uml.config" --build_dir="$out" \
 	--jobs="$(nproc)" --timeout=300 --make_options="CC=$compiler" --json="$json"
