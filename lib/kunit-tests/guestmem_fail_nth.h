@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The n-th allocation fails, for every n: just that one, or it and all that
- * follow.  The latter is what gets through to a caller that has a second try.
+ * follow.  The latter is what gets through to a caller that has a second try;
+ * on real hardware or what emulates it, of more than FEW it is every fifth n.
  */
 #ifndef _GUESTMEM_FAIL_NTH_H
 #define _GUESTMEM_FAIL_NTH_H
