@@ -8,6 +8,7 @@
 #include <linux/folio_batch.h>
 #include <linux/hrtimer.h>
 #include <linux/memcontrol.h>
+#include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
@@ -245,6 +246,37 @@ static void is_not_evictable(struct kunit *test)
 	expect_released(test, 1);
 }
 
+/* Where to move it.  The pin goes just then: who moves it has all that is left. */
+static struct folio *alloc_target(struct folio *src, unsigned long private)
+{
+	if (folio_ref_count(src) > 1)
+		folio_put(src);
+	return folio_alloc(GFP_KERNEL, 0);
+}
+
+/* To another node, say, by whoever took it off the LRU. */
+static void does_not_move(struct kunit *test)
+{
+	struct folio *folio;
+	LIST_HEAD(isolated);
+
+	if (!IS_ENABLED(CONFIG_MIGRATION))
+		kunit_skip(test, "CONFIG_MIGRATION is off");
+
+	folio = isolated_folio(test);
+	folio_get(folio);
+	node_stat_mod_folio(folio, NR_ISOLATED_ANON + folio_is_file_lru(folio), 1);
+	list_add(&folio->lru, &isolated);
+	/* Not in sync: that has a second try, where a single reference is as good as none. */
+	KUNIT_EXPECT_GT(test, migrate_pages(&isolated, alloc_target, NULL, 0, MIGRATE_ASYNC,
+					    MR_SYSCALL, NULL), 0);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
+	KUNIT_EXPECT_PTR_EQ(test, folio->private, &fake_pool(test)->custody);
+	putback_movable_pages(&isolated);
+	lru_add_drain_all();
+	expect_released(test, 1);
+}
+
 /*
  * Many
  */
@@ -450,6 +482,7 @@ static struct kunit_case custody_cases[] = {
 	KUNIT_CASE(comes_back_out_of_a_batch),
 	KUNIT_CASE(comes_back_from_its_way_to_the_lru),
 	KUNIT_CASE(is_not_evictable),
+	KUNIT_CASE(does_not_move),
 	KUNIT_CASE(many_come_back_at_once),
 	KUNIT_CASE(goes_round_and_round),
 	KUNIT_CASE(comes_back_without_flags),
