@@ -106,6 +106,8 @@ static pte_t *ghugetlb_vmemmap_pte(const void *structs)
 /* An optimized page has page tables down to single pages for them: no memory needed. */
 static void ghugetlb_vmemmap_map(void *structs, struct page *page, pgprot_t prot)
 {
+	/* Whoever looks by way of the new entry finds the page filled. */
+	smp_wmb();
 	set_pte_at(&init_mm, (unsigned long)structs, ghugetlb_vmemmap_pte(structs),
 		   mk_pte(page, prot));
 }
