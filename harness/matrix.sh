@@ -38,7 +38,7 @@ numa_off() { x86 '^mm/mempolicy' numa-off.config; }
 hugetlb_off() { x86 '^mm/hugetlb' hugetlb-off.config; }
 sev_snp() { x86 '' sev-snp.config; }
 tdx() { x86 '' tdx.config; }
-guestmem_off() { compile x86 gcc '^mm/(mempolicy|hugetlb|memory-failure)' guestmem-off.config; }
+guestmem_off() { compile x86 gcc '^mm/(mempolicy|migrate|hugetlb|memory-failure)' guestmem-off.config; }
 clang() { LLVM=-19 compile x86 clang-19 '' base.config suites.config; }
 arm64() {
 	CROSS_COMPILE=aarch64-linux-gnu- compile arm64 aarch64-linux-gnu-gcc '^mm/(memory-failure|hugetlb_vmemmap)' \
