@@ -259,8 +259,8 @@ struct guestmem_allocator_operations {
  *
  * @invalidate_begin: **Required.** Unmap the pages of @c->step that @c changes,
  *	see guestmem_for_each_run(), from all guests, each where its present state
- *	has it mapped; and no other page: a private page that is unmapped is lost
- *	to some guests.  Keep the guests from mapping any page of
+ *	has it mapped; and nothing that maps no such page: a private page that is
+ *	unmapped is lost to some guests.  Keep the guests from mapping any page of
  *	guestmem_step_block() until @invalidate_end: a fault that is under way may
  *	have seen a larger folio than there will be.  invalidate_lock is held,
  *	exclusively for a change and shared for poison.  Folios of the step may be
