@@ -144,7 +144,9 @@ canaries() {
 two_at_a_time() {
 	local command
 	for command; do
-		[ "$(jobs -rp | wc -l)" -lt 2 ] || wait -n
+		while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+			wait -n
+		done
 		$command &
 	done
 	wait
