@@ -2,6 +2,9 @@
 /*
  * Pools of HugeTLB: what tests of their pages share
  */
+#include <linux/cgroup.h>
+#include <linux/hugetlb.h>
+#include <linux/hugetlb_cgroup.h>
 #include <linux/mm.h>
 
 #include "guestmem_test_pool.h"
@@ -25,6 +28,19 @@ const void *hpool_gen_params(struct kunit *test, const void *prev, char *desc)
 	return hpool_size_gen_params(test, prev, desc);
 }
 
+static unsigned long hpool_charged(struct hstate *h)
+{
+#ifdef CONFIG_CGROUP_HUGETLB
+	struct hugetlb_cgroup *h_cg;
+
+	guard(rcu)();
+	h_cg = container_of(task_css(current, hugetlb_cgrp_id), struct hugetlb_cgroup, css);
+	return page_counter_read(&h_cg->hugepage[hstate_index(h)]);
+#else
+	return 0;
+#endif
+}
+
 struct hpool hpool_look(struct hstate *h)
 {
 	guard(spinlock_irq)(&hugetlb_lock);
@@ -33,6 +49,7 @@ struct hpool hpool_look(struct hstate *h)
 		.free = h->free_huge_pages,
 		.reserved = h->resv_huge_pages,
 		.surplus = h->surplus_huge_pages,
+		.charged = hpool_charged(h),
 	};
 }
 
@@ -47,11 +64,14 @@ void hpool_expect(struct kunit *test, long taken, long reserved)
 {
 	struct hpool now = hpool_look(hpool_bed(test)->h);
 	struct hpool before = hpool_bed(test)->before;
+	long block = hpool_bed(test)->block;
 
 	KUNIT_EXPECT_EQ(test, now.total, before.total);
 	KUNIT_EXPECT_EQ(test, now.surplus, before.surplus);
 	KUNIT_EXPECT_EQ(test, now.free, before.free - taken);
 	KUNIT_EXPECT_EQ(test, now.reserved, before.reserved + reserved);
+	if (IS_ENABLED(CONFIG_CGROUP_HUGETLB))
+		KUNIT_EXPECT_EQ(test, now.charged, before.charged + taken * block);
 }
 
 /* Someone has to notice first that the last page is back. */

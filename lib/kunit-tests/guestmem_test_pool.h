@@ -10,12 +10,13 @@
 
 #include "guestmem_test_lib.h"
 
-/* What the pool is like. */
+/* What the pool is like; and, in pages of 4 KiB, what the task's cgroup uses of it. */
 struct hpool {
 	unsigned long total;
 	unsigned long free;
 	unsigned long reserved;
 	unsigned long surplus;
+	unsigned long charged;
 };
 
 /**
