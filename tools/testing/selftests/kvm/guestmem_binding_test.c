@@ -428,6 +428,50 @@ TEST_F_TIMEOUT(guestmem_congruence, guest_finds_every_page_elsewhere, 120)
 	guest_do(self->vcpu, GUEST_CHECK, gpa + GUEST_SIZE - offset, offset, 0);
 }
 
+/* The slot's host address shows the very pages that the guest sees. */
+FIXTURE(guestmem_binding_mapped) {
+	struct kvm_vcpu *vcpu;
+	size_t size;
+	void *mem;
+	int fd;
+};
+
+FIXTURE_SETUP(guestmem_binding_mapped)
+{
+	struct kvm_vm *vm;
+
+	self->size = NR_PAGES * getpagesize();
+	vm = create_vm_for(VM_TYPE_DEFAULT, self->size, guest_main, &self->vcpu);
+	self->fd = vm_create_guest_memfd(vm, self->size, GUESTMEM_SHARED);
+	self->mem = map_file(self->fd, self->size);
+	bind_mapped_file(vm, GUESTMEM_GPA, self->size, self->mem, self->fd, 0);
+	virt_map(vm, GUESTMEM_GPA, GUESTMEM_GPA, self->size / vm->page_size);
+}
+
+FIXTURE_TEARDOWN(guestmem_binding_mapped)
+{
+	kvm_munmap(self->mem, self->size);
+	kvm_close(self->fd);
+	kvm_vm_free(self->vcpu->vm);
+}
+
+TEST_F(guestmem_binding_mapped, guest_and_host_see_the_same)
+{
+	u64 half = self->size / 2;
+
+	guest_do(self->vcpu, GUEST_FILL, GUESTMEM_GPA, self->size, 1);
+	expect_pattern(self->mem, self->size, 1, "what the guest wrote");
+	pattern_fill(self->mem + half, half, 2);
+	guest_do(self->vcpu, GUEST_CHECK, GUESTMEM_GPA, half, 1);
+	guest_do(self->vcpu, GUEST_CHECK, GUESTMEM_GPA + half, half, 2);
+
+	punch_pages(self->fd, 0, NR_PAGES / 2);
+	expect_pattern(self->mem, half, 0, "what was punched out");
+	guest_do(self->vcpu, GUEST_CHECK, GUESTMEM_GPA, half, 0);
+	guest_do(self->vcpu, GUEST_CHECK, GUESTMEM_GPA + half, half, 2);
+	expect_pages(self->fd, NR_PAGES, "with the hole filled");
+}
+
 int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_GUEST_MEMFD_FLAGS));

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "guestmem_convert.h"
+#include "guestmem_signal.h"
 #include "kvm_test_harness.h"
 
 #define NR_PAGES	32
@@ -157,6 +158,18 @@ TEST_F_TIMEOUT(guestmem_convert, contents_survive_both_directions, 120)
 	guest_checks(bed, 4, 8, 4);
 	guest_checks(bed, 12, NR_PAGES - 12, 3);
 	expect_pages(bed->fd, NR_PAGES, "after converting there and back");
+}
+
+/* Single pages change all at once, whatever waits. */
+TEST_F_TIMEOUT(guestmem_convert, signal_stops_nothing, 120)
+{
+	struct convert_bed *bed = &self->bed;
+
+	guest_fills(bed, 0, NR_PAGES, 8);
+	TEST_ASSERT_EQ(convert_with_signal(bed->fd, 0, NR_PAGES, !variant->private), 0);
+	memset(self->states, !variant->private, NR_PAGES);
+	expect_states(bed->fd, self->states, NR_PAGES, "with a signal pending");
+	guest_checks(bed, 0, NR_PAGES, 8);
 }
 
 TEST_F_TIMEOUT(guestmem_convert, image_loaded_while_shared_is_there_when_private, 120)

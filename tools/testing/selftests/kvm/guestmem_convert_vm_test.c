@@ -111,23 +111,12 @@ FIXTURE_TEARDOWN(guestmem_convert_vm)
 	free_convert_bed(&self->bed);
 }
 
-static void pre_fault(struct convert_bed *bed, u64 first, u64 nr)
-{
-	struct kvm_pre_fault_memory range = {
-		.gpa = GUESTMEM_GPA + first * getpagesize(),
-		.size = nr * getpagesize(),
-	};
-
-	while (range.size)
-		vcpu_ioctl(bed->vcpu, KVM_PRE_FAULT_MEMORY, &range);
-}
-
 static void expect_pre_faulted(struct convert_bed *bed, u64 first, u64 nr, u64 more,
 			       const char *what)
 {
 	u64 before = vm_get_stat(bed->vm, pages_4k);
 
-	pre_fault(bed, first, nr);
+	pre_fault(bed->vcpu, GUESTMEM_GPA + first * getpagesize(), nr * getpagesize());
 	TEST_ASSERT(vm_get_stat(bed->vm, pages_4k) == before + more,
 		    "pre-faulting %s mapped %lu pages, expected %lu", what,
 		    vm_get_stat(bed->vm, pages_4k) - before, more);
@@ -262,6 +251,128 @@ TEST_F(guestmem_convert_vm, guest_asks_for_the_conversion)
 		vcpu_run(bed->vcpu);
 		TEST_ASSERT_EQ(get_ucall(bed->vcpu, &uc), UCALL_SYNC);
 	}
+}
+
+/*
+ * A slot whose host address is a mapping of its own file.  The guest's faults do not go
+ * there, but what KVM itself reads and writes for the guest does; and when the host loses
+ * its mapping, KVM takes the guest's along.
+ */
+FIXTURE(guestmem_convert_vm_mapped) {
+	struct convert_bed bed;
+};
+
+FIXTURE_SETUP(guestmem_convert_vm_mapped)
+{
+	struct convert_bed *bed = &self->bed;
+
+	*bed = create_convert_bed(NR_PAGES, GUESTMEM_SHARED);
+	unbind_file(bed->vm, GUESTMEM_GPA);
+	bind_mapped_file(bed->vm, GUESTMEM_GPA, bed->size, bed->mem, bed->fd, 0);
+}
+
+FIXTURE_TEARDOWN(guestmem_convert_vm_mapped)
+{
+	free_convert_bed(&self->bed);
+}
+
+TEST_F(guestmem_convert_vm_mapped, private_pages_are_the_guests_alone)
+{
+	struct convert_bed *bed = &self->bed;
+	u64 seed;
+
+	guest_fills(bed, 0, 4, 1);
+	guest_fills(bed, 4, 4, 2);
+	host_fills(bed, 8, NR_PAGES - 8, 1);
+	for (seed = 2; seed < 5; seed++) {
+		make_private(bed->fd, 4, 4);
+		expect_host_refused(host_page(bed, 4));
+		expect_host_refused(host_page(bed, 7));
+		host_checks(bed, 0, 4, 1, "shared pages before private ones");
+		host_checks(bed, 8, NR_PAGES - 8, 1, "shared pages behind private ones");
+		guest_checks(bed, 4, 4, seed);
+
+		guest_fills(bed, 4, 4, seed + 1);
+		make_shared(bed->fd, 4, 4);
+		host_checks(bed, 4, 4, seed + 1, "what the guest wrote while it was private");
+	}
+	guest_checks(bed, 0, 4, 1);
+	guest_checks(bed, 8, NR_PAGES - 8, 1);
+	expect_pages(bed->fd, NR_PAGES, "after converting to and fro");
+}
+
+/* KVM reads a version there, makes it even if it is odd, and counts on to the next even one. */
+static void kvm_writes_wall_clock(struct convert_bed *bed, u64 page)
+{
+	vcpu_set_msr(bed->vcpu, MSR_KVM_WALL_CLOCK_NEW,
+		     GUESTMEM_GPA + page * getpagesize());
+}
+
+TEST_F(guestmem_convert_vm_mapped, kvm_itself_may_touch_what_the_host_may)
+{
+	struct convert_bed *bed = &self->bed;
+	u32 *version = host_page(bed, 3);
+
+	guest_fills(bed, 3, 1, 1);
+	TEST_ASSERT_EQ(READ_ONCE(*version), 1);
+	kvm_writes_wall_clock(bed, 3);
+	TEST_ASSERT_EQ(READ_ONCE(*version), 4);
+
+	make_private(bed->fd, 3, 1);
+	guest_fills(bed, 3, 1, 2);
+	kvm_writes_wall_clock(bed, 3);
+	guest_checks(bed, 3, 1, 2);
+	make_shared(bed->fd, 3, 1);
+	host_checks(bed, 3, 1, 2, "a page that was private when KVM was to write to it");
+	kvm_writes_wall_clock(bed, 3);
+	TEST_ASSERT_EQ(READ_ONCE(*version), 4);
+}
+
+/* A guest that writes all of its pages and reads them again, each round something else. */
+struct busy_guest {
+	struct convert_bed *bed;
+	pthread_t thread;
+	u64 rounds;
+	bool stop;
+};
+
+static void *run_busy_guest(void *arg)
+{
+	struct busy_guest *busy = arg;
+
+	while (!READ_ONCE(busy->stop)) {
+		guest_fills(busy->bed, 0, NR_PAGES, busy->rounds + 1);
+		guest_checks(busy->bed, 0, NR_PAGES, busy->rounds + 1);
+		WRITE_ONCE(busy->rounds, busy->rounds + 1);
+	}
+	return NULL;
+}
+
+static void wait_for_rounds(struct busy_guest *busy, u64 nr)
+{
+	u64 until = READ_ONCE(busy->rounds) + nr;
+
+	while (READ_ONCE(busy->rounds) < until)
+		usleep(1000);
+}
+
+TEST_F_TIMEOUT(guestmem_convert_vm_mapped, guest_runs_on_without_the_mapping, 120)
+{
+	struct convert_bed *bed = &self->bed;
+	struct busy_guest busy = { .bed = bed };
+
+	make_private(bed->fd, 4, 4);
+	kvm_pthread_create(&busy.thread, NULL, run_busy_guest, &busy);
+	wait_for_rounds(&busy, 2);
+	kvm_munmap(bed->mem, bed->size);
+	wait_for_rounds(&busy, 2);
+	WRITE_ONCE(busy.stop, true);
+	kvm_pthread_join(busy.thread, NULL);
+
+	expect_pages(bed->fd, NR_PAGES, "after the mapping went");
+	make_shared(bed->fd, 0, NR_PAGES);
+	bed->mem = map_file(bed->fd, bed->size);
+	host_checks(bed, 0, NR_PAGES, busy.rounds, "what the guest wrote last");
 }
 
 int main(int argc, char *argv[])

@@ -5,7 +5,7 @@
  * goes through the same steps says what is right.
  */
 #include "guestmem_cgroup.h"
-#include "guestmem_hugetlb.h"
+#include "guestmem_hugetlb_node.h"
 #include "kvm_test_harness.h"
 
 #ifndef MFD_HUGETLB
@@ -146,6 +146,23 @@ TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, file_that_the_pool_refuses_is_not_charge
 	expect_no_huge_file(self->vm, (nr + 1) * self->unit, 0, variant->log2, ENOMEM,
 			    "a page more than there is");
 	expect_charges(&self->group, 0, 0, "after a file that was refused");
+}
+
+/* Reserved, and charged for that, but not on the node that the policy insists on. */
+TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, page_that_the_node_does_not_have_is_not_charged, 240)
+{
+	u64 nr = node_free(0, self->unit);
+	unsigned long node0 = 1;
+
+	if (!node_free(1, self->unit))
+		SKIP(return, "needs a free page of that size on node 1, boot with numa=fake=2");
+
+	self->fd = create_huge_file(self->vm, (nr + 1) * self->unit, 0, variant->log2);
+	kvm_set_mempolicy(MPOL_BIND, &node0, MAX_NODE);
+	expect_failure(allocate_bytes(self->fd, 0, (nr + 1) * self->unit), ENOSPC,
+		       "more blocks than the node has pages");
+	kvm_set_mempolicy(MPOL_DEFAULT, NULL, 0);
+	expect_charges(&self->group, nr + 1, nr, "after a page that the node does not have");
 }
 
 TEST_F_TIMEOUT(guestmem_hugetlb_cgroup, limit_on_usage_refuses_the_page, 240)

@@ -6,6 +6,7 @@
  */
 #include "guestmem_convert.h"
 #include "guestmem_hugetlb.h"
+#include "guestmem_signal.h"
 #include "kvm_test_harness.h"
 
 FIXTURE(guestmem_hugetlb_convert) {
@@ -208,6 +209,30 @@ TEST_F_TIMEOUT(guestmem_hugetlb_convert, ends_that_have_the_state_do_not_count, 
 	expect_shared_run(bed->fd, 0, nr, 2 * nr, "one page less");
 	make_private(bed->fd, 1, 2 * nr - 1);
 	expect_shared_run(bed->fd, 0, 1, 2 * nr, "all but one page less");
+}
+
+/*
+ * A block that changes does so in any case, and the same request goes on behind it; the
+ * last one has nothing left to be stopped from.
+ */
+TEST_F_TIMEOUT(guestmem_hugetlb_convert, signal_stops_between_blocks, 240)
+{
+	struct huge_bed *bed = &self->bed;
+	u64 nr = block_pages(bed);
+
+	guest_fills_all(bed, 7);
+	TEST_ASSERT_EQ(convert_with_signal(bed->fd, 0, 2 * nr, false), EINTR);
+	expect_shared_run(bed->fd, 0, nr, 2 * nr, "to shared, with a signal");
+	guest_finds_all(bed, 7);
+	TEST_ASSERT_EQ(convert_with_signal(bed->fd, 0, 2 * nr, false), 0);
+	expect_shared_run(bed->fd, 0, 2 * nr, 2 * nr, "asked again, with a signal");
+
+	TEST_ASSERT_EQ(convert_with_signal(bed->fd, 0, 2 * nr, true), EINTR);
+	expect_shared_run(bed->fd, nr, 2 * nr, 2 * nr, "to private, with a signal");
+	guest_finds_all(bed, 7);
+	make_private(bed->fd, 0, 2 * nr);
+	expect_state(bed->fd, "private");
+	guest_finds_all(bed, 7);
 }
 
 /* The last block reaches beyond the end, and what is there has the state of the rest. */

@@ -294,6 +294,24 @@ TEST_F_TIMEOUT(guestmem_hugetlb_input, nothing_is_allocated_beyond_the_end, 240)
 	expect_allocated(self->fd, 0, "after what was refused");
 }
 
+/* What the file does not reach to is there all the same, to be punched but not asked for. */
+TEST_F_TIMEOUT(guestmem_hugetlb_input, last_block_in_full, 240)
+{
+	u64 unit = self->unit;
+	int want = variant->less ? EINVAL : 0;
+
+	expect_failure(allocate_bytes(self->fd, unit, unit), want, "all of the last block");
+	expect_allocated(self->fd, want ? 0 : unit, "after all of the last block");
+	expect_failure(allocate_bytes(self->fd, 0, 2 * unit), want, "all of both blocks");
+	expect_allocated(self->fd, want ? 0 : 2 * unit, "after all of both blocks");
+
+	TEST_ASSERT(!allocate_bytes(self->fd, 0, self->size), "errno %d", errno);
+	TEST_ASSERT(!punch_bytes(self->fd, unit, unit), "errno %d", errno);
+	expect_allocated(self->fd, unit, "with all of the last block punched out");
+	expect_pool(unit, &self->before, 1, 1, "with all of the last block punched out");
+	TEST_ASSERT_EQ(file_stat(self->fd).st_size, self->size);
+}
+
 TEST_F_TIMEOUT(guestmem_hugetlb_input, cannot_be_read_written_or_resized, 240)
 {
 	char byte = 0;

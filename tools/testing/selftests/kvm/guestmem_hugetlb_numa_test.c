@@ -3,22 +3,10 @@
  * The NUMA policy of a guest_memfd of huge pages decides which node's pool its
  * pages are taken from.  The host cannot touch them, so it is the pools that tell.
  */
-#include "guestmem_hugetlb.h"
+#include "guestmem_hugetlb_node.h"
 #include "kvm_test_harness.h"
-#include "numaif.h"
 
-#define MAX_NODE	8
 #define NR_NODES	2
-
-static u64 node_free(int node, u64 unit)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path),
-		 "/sys/devices/system/node/node%d/hugepages/hugepages-%lukB/free_hugepages",
-		 node, unit / SZ_1K);
-	return access(path, R_OK) ? 0 : read_number(path);
-}
 
 FIXTURE(guestmem_hugetlb_numa) {
 	u64 free[NR_NODES];

@@ -119,6 +119,26 @@ TEST_F_TIMEOUT(guestmem_hugetlb_poison, access_gets_ehwpoison, 240)
 	expect_ehwpoison(&self->bed, GUEST_FILL, BAD);
 }
 
+/* Pages before it and behind it are mapped one by one. */
+TEST_F_TIMEOUT(guestmem_hugetlb_poison, pre_fault_stops_at_it, 240)
+{
+	struct kvm_vcpu *vcpu = self->bed.vcpu;
+	struct kvm_vm *vm = self->bed.vm;
+	u64 small;
+
+	if (!kvm_has_cap(KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "KVM cannot pre-fault");
+
+	inject(self->pfn);
+	small = vm_get_stat(vm, pages_4k);
+	expect_pre_fault_stops(vcpu, page_gpa(BAD - NR_AROUND), 2 * NR_AROUND * SZ_4K,
+			       page_gpa(BAD), EHWPOISON);
+	TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small + NR_AROUND);
+	pre_fault(vcpu, page_gpa(BAD + 1), NR_AROUND * SZ_4K);
+	TEST_ASSERT_EQ(vm_get_stat(vm, pages_4k), small + 2 * NR_AROUND);
+	guest_pages(&self->bed, GUEST_CHECK, BAD + 1, NR_AROUND, 3);
+}
+
 TEST_F_TIMEOUT(guestmem_hugetlb_poison, rest_of_the_block_is_kept, 240)
 {
 	inject(self->pfn);

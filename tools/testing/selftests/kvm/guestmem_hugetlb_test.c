@@ -4,6 +4,7 @@
  * back, and when.
  */
 #include "guestmem_hugetlb.h"
+#include "guestmem_signal.h"
 #include "kvm_test_harness.h"
 
 FIXTURE(guestmem_hugetlb) {
@@ -168,6 +169,34 @@ TEST_F_TIMEOUT(guestmem_hugetlb, blocks_follow_what_is_allocated, 240)
 	expect_pages(self->fd, 2 * pages, "with two blocks there");
 	punch_blocks(self->fd, self->unit, 0, 1);
 	expect_pages(self->fd, pages, "after a hole");
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb, signal_ends_an_allocation, 240)
+{
+	self->fd = create_huge_file(self->vm, 2 * self->unit, 0, variant->log2);
+	TEST_ASSERT_EQ(allocate_with_signal(self->fd, 0, 2 * self->unit), EINTR);
+	expect_pool(self->unit, &self->before, 0, 2, "after a signal");
+	allocate_blocks(self->fd, self->unit, 0, 2);
+	expect_pool(self->unit, &self->before, 2, 0, "after asking again");
+}
+
+/* The first block goes in any case.  Whoever asks for the same again gets it all. */
+TEST_F_TIMEOUT(guestmem_hugetlb, signal_ends_a_hole_between_blocks, 240)
+{
+	u64 pages = self->unit / getpagesize();
+
+	self->fd = create_huge_file(self->vm, 2 * self->unit, 0, variant->log2);
+	allocate_blocks(self->fd, self->unit, 0, 2);
+	TEST_ASSERT_EQ(punch_with_signal(self->fd, 0, 2 * self->unit), EINTR);
+	expect_pool(self->unit, &self->before, 1, 1, "after a signal");
+	TEST_ASSERT(!shown_pfn(self->fd, 0) && shown_pfn(self->fd, pages),
+		    "it is not the first of two blocks that is gone");
+
+	punch_blocks(self->fd, self->unit, 0, 2);
+	expect_pool(self->unit, &self->before, 0, 2, "after asking again");
+	allocate_blocks(self->fd, self->unit, 1, 1);
+	TEST_ASSERT_EQ(punch_with_signal(self->fd, self->unit, self->unit), 0);
+	expect_pool(self->unit, &self->before, 0, 2, "after a hole of one block");
 }
 
 /* Pages are shown as one folio, aligned as a page of that size is. */
@@ -356,6 +385,89 @@ TEST_F(guestmem_hugetlb_shrink, file_can_use_what_the_pool_grew_by)
 	allocate_blocks(fd, SZ_2M, 0, nr - 2);
 	allocate_blocks(self->fd, SZ_2M, 0, 2);
 	kvm_close(fd);
+}
+
+#define PAGES_PER_2M	(SZ_2M / SZ_4K)
+
+/* A guest whose second block was punched out of a pool that has become too small for it. */
+FIXTURE(guestmem_hugetlb_short) {
+	struct huge_bed bed;
+	struct pool before;
+};
+
+FIXTURE_VARIANT(guestmem_hugetlb_short) {
+	unsigned long vm_type;
+};
+
+FIXTURE_VARIANT_ADD(guestmem_hugetlb_short, plain) {
+	.vm_type = VM_TYPE_DEFAULT,
+};
+
+FIXTURE_VARIANT_ADD(guestmem_hugetlb_short, private) {
+	.vm_type = KVM_X86_SW_PROTECTED_VM,
+};
+
+FIXTURE_SETUP(guestmem_hugetlb_short)
+{
+	const char *why = why_no_pool(SZ_2M, 4);
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (!vm_type_available(variant->vm_type))
+		SKIP(return, "KVM lacks VM type %lu", variant->vm_type);
+
+	self->before = read_pool(SZ_2M);
+	self->bed = create_bound_bed(variant->vm_type, LOG2_2M, 2 * SZ_2M);
+	fill_strides(&self->bed, 0, SZ_4K, 2 * PAGES_PER_2M, 1);
+	pool_write(SZ_2M, "nr", 0);
+	punch_blocks(self->bed.fd, SZ_2M, 1, 1);
+}
+
+FIXTURE_TEARDOWN(guestmem_hugetlb_short)
+{
+	pool_write(SZ_2M, "nr", self->before.nr);
+	free_huge_bed(&self->bed);
+	expect_pool(SZ_2M, &self->before, 0, 0, "after the file was closed");
+}
+
+static void expect_run_without_page(struct huge_bed *bed)
+{
+	expect_failure(_vcpu_run(bed->vcpu), ENOSPC, "KVM_RUN in a pool that has no page left");
+	expect_pages(bed->fd, PAGES_PER_2M, "after a fault that failed");
+}
+
+/* The vCPU stands where it stood, and its access is made when there is a page for it. */
+TEST_F_TIMEOUT(guestmem_hugetlb_short, vcpu_goes_on_when_the_pool_has_grown, 120)
+{
+	struct huge_bed *bed = &self->bed;
+
+	guest_stride_set(bed->vm, GUEST_FILL, GUESTMEM_GPA + SZ_2M, SZ_4K, PAGES_PER_2M, 2);
+	expect_run_without_page(bed);
+	expect_run_without_page(bed);
+
+	pool_write(SZ_2M, "nr", self->before.nr);
+	vcpu_run(bed->vcpu);
+	expect_guest_done(bed->vcpu);
+	expect_pool(SZ_2M, &self->before, 2, 0, "with the hole filled");
+	check_strides(bed, SZ_2M, SZ_4K, PAGES_PER_2M, 2);
+	check_strides(bed, 0, SZ_4K, PAGES_PER_2M, 1);
+}
+
+TEST_F_TIMEOUT(guestmem_hugetlb_short, pre_fault_goes_on_when_the_pool_has_grown, 120)
+{
+	struct huge_bed *bed = &self->bed;
+
+	if (!kvm_has_cap(KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "KVM cannot pre-fault");
+
+	expect_pre_fault_stops(bed->vcpu, GUESTMEM_GPA, 2 * SZ_2M, GUESTMEM_GPA + SZ_2M, ENOSPC);
+	expect_pages(bed->fd, PAGES_PER_2M, "after pre-faulting that failed");
+
+	pool_write(SZ_2M, "nr", self->before.nr);
+	pre_fault(bed->vcpu, GUESTMEM_GPA, 2 * SZ_2M);
+	expect_pool(SZ_2M, &self->before, 2, 0, "with the hole filled");
+	check_strides(bed, SZ_2M, SZ_4K, PAGES_PER_2M, 0);
+	check_strides(bed, 0, SZ_4K, PAGES_PER_2M, 1);
 }
 
 int main(int argc, char *argv[])

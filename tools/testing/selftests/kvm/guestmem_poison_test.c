@@ -261,6 +261,25 @@ TEST_F_TIMEOUT(guestmem_poison, guest_write_gets_ehwpoison, 120)
 	expect_guest_ehwpoison(&self->ward, GUEST_FILL, page_seed(BAD));
 }
 
+TEST_F_TIMEOUT(guestmem_poison, pre_fault_stops_at_it, 120)
+{
+	struct ward *w = &self->ward;
+	gpa_t end = GUESTMEM_GPA + w->size;
+
+	if (!kvm_has_cap(KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "KVM cannot pre-fault");
+
+	poison(w);
+	expect_pre_fault_stops(w->vcpu, GUESTMEM_GPA, w->size, page_gpa(w, BAD), EHWPOISON);
+	pre_fault(w->vcpu, page_gpa(w, BAD + 1), end - page_gpa(w, BAD + 1));
+	guest_do_page(w, GUEST_CHECK, BAD - 1);
+	guest_do_page(w, GUEST_CHECK, BAD + 1);
+
+	punch_pages(w->fd, BAD, 1);
+	pre_fault(w->vcpu, GUESTMEM_GPA, w->size);
+	expect_pages(w->fd, NR_PAGES, "with a new page in the place of poison");
+}
+
 TEST_F_TIMEOUT(guestmem_poison, guest_keeps_the_neighbours, 120)
 {
 	struct ward *w = &self->ward;

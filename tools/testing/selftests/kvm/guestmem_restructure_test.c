@@ -7,6 +7,7 @@
 #include "guestmem_convert.h"
 #include "guestmem_holder.h"
 #include "guestmem_hugetlb.h"
+#include "guestmem_signal.h"
 #include "kvm_test_harness.h"
 
 #define UNPOISON	"/sys/kernel/debug/hwpoison/unpoison-pfn"
@@ -407,6 +408,31 @@ TEST_F_TIMEOUT(guestmem_restructure, range_across_blocks, 240)
 	guest_far(r, GUEST_CHECK);
 }
 
+/* The first block is split, or merged, in any case, the second when one asks again. */
+TEST_F_TIMEOUT(guestmem_restructure, signal_stops_between_blocks, 240)
+{
+	struct restructure *r = &self->r;
+	u64 border = r->block - r->near, last = r->block - 1;
+
+	guest_far(r, GUEST_FILL);
+	guest_second(r, GUEST_FILL);
+	TEST_ASSERT_EQ(convert_with_signal(r->bed.fd, last, 2, false), EINTR);
+	expect_split(r, 1);
+	WRITE_ONCE(*near_word(r, border - 1), 1);
+	host_is_refused(r, border);
+	make_shared(r->bed.fd, last, 2);
+	TEST_ASSERT_EQ(*near_word(r, border), pattern_word(FAR_SEED, 0));
+
+	TEST_ASSERT_EQ(convert_with_signal(r->bed.fd, last, 2, true), EINTR);
+	host_is_refused(r, border - 1);
+	TEST_ASSERT_EQ(*near_word(r, border), pattern_word(FAR_SEED, 0));
+	make_private(r->bed.fd, last, 2);
+	host_is_refused(r, border);
+	expect_split(r, 0);
+	guest_far(r, GUEST_CHECK);
+	guest_second(r, GUEST_CHECK);
+}
+
 /* Blocks that are not there yet are split as soon as they are, whoever asks. */
 TEST_F_TIMEOUT(guestmem_restructure, hole_is_split_when_the_host_fills_it, 240)
 {
@@ -572,6 +598,86 @@ TEST_F_TIMEOUT(guestmem_restructure_shared, what_became_private_stays_large, 240
 	guest_finds(r);
 	take_back(r, 0, PIECE);
 	expect_split(r, 0);
+	guest_finds(r);
+}
+
+/*
+ * A hole, with a shared page in it, in a pool that has become too small to fill it; the
+ * first block is there, with a shared page as well.
+ */
+FIXTURE(guestmem_restructure_short) {
+	struct restructure r;
+	u64 page;
+};
+
+FIXTURE_SETUP(guestmem_restructure_short)
+{
+	const char *why = why_no_pool(SZ_2M, 2 * NR_BLOCKS);
+	struct restructure *r = &self->r;
+
+	if (why)
+		SKIP(return, "%s", why);
+
+	start_bed(r, LOG2_2M, 0);
+	self->page = r->block + TARGET;
+	guest_writes(r);
+	guest_second(r, GUEST_FILL);
+	share(r, TARGET, 1);
+	share(r, self->page, 1);
+	pool_write(SZ_2M, "nr", 0);
+	punch_blocks(r->bed.fd, SZ_2M, 1, 1);
+}
+
+FIXTURE_TEARDOWN(guestmem_restructure_short)
+{
+	pool_write(SZ_2M, "nr", self->r.before.nr);
+	forget_file(&self->r);
+	forget_vm(&self->r);
+	expect_blocks_back(&self->r, "after the file was closed");
+}
+
+static void expect_first_block(struct restructure *r, const char *when)
+{
+	expect_pages(r->bed.fd, r->block, when);
+	expect_split(r, 1);
+	TEST_ASSERT_EQ(*near_word(r, TARGET), pattern_word(NEAR_SEED, TARGET));
+}
+
+TEST_F_TIMEOUT(guestmem_restructure_short, host_gets_its_page_when_the_pool_has_grown, 120)
+{
+	struct restructure *r = &self->r;
+
+	TEST_EXPECT_SIGBUS(READ_ONCE(*near_word(r, self->page)));
+	TEST_EXPECT_SIGBUS(WRITE_ONCE(*near_word(r, self->page), 1));
+	expect_first_block(r, "after accesses that failed");
+	guest_finds(r);
+
+	pool_write(SZ_2M, "nr", r->before.nr);
+	TEST_ASSERT_EQ(READ_ONCE(*near_word(r, self->page)), 0);
+	WRITE_ONCE(*near_word(r, self->page), pattern_word(3, 0));
+	guest_near(r, GUEST_CHECK, self->page, 1, 3);
+	expect_folios(r->bed.fd, 0, 2 * PIECE);
+	guest_finds(r);
+}
+
+TEST_F_TIMEOUT(guestmem_restructure_short, guest_gets_its_pages_when_the_pool_has_grown, 120)
+{
+	struct restructure *r = &self->r;
+	int i;
+
+	guest_stride_set(r->bed.vm, GUEST_FILL, GUESTMEM_GPA + SZ_2M, SZ_4K, PIECE, FAR_SEED);
+	for (i = 0; i < 2; i++) {
+		expect_failure(_vcpu_run(r->bed.vcpu), ENOSPC,
+			       "KVM_RUN in a pool that has no page left");
+		expect_first_block(r, "after a fault that failed");
+	}
+
+	pool_write(SZ_2M, "nr", r->before.nr);
+	vcpu_run(r->bed.vcpu);
+	expect_guest_done(r->bed.vcpu);
+	expect_folios(r->bed.fd, 0, 2 * PIECE);
+	TEST_ASSERT_EQ(*near_word(r, self->page), pattern_word(FAR_SEED, TARGET));
+	guest_second(r, GUEST_CHECK);
 	guest_finds(r);
 }
 

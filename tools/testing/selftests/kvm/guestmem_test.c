@@ -4,12 +4,19 @@
  * is zeroed once and no more.
  */
 #include <sys/syscall.h>
+#include <sys/time.h>
 
+#include "guestmem_signal.h"
 #include "guestmem_util.h"
 #include "kvm_test_harness.h"
 
 #define NR_PAGES	16
 #define GUEST_SIZE	SZ_2M
+
+/* What takes much longer to allocate than it is between two signals. */
+#define LARGE_SIZE	SZ_64M
+#define SIGNAL_USEC	2000
+#define MAX_TRIES	100
 
 FIXTURE(guestmem) {
 	struct kvm_vm *vm;
@@ -90,6 +97,23 @@ TEST_F(guestmem, blocks_follow_punch_hole)
 
 	punch_pages(self->fd, 0, NR_PAGES);
 	expect_pages(self->fd, 0, "after a hole over the whole file");
+}
+
+TEST_F(guestmem, signal_ends_an_allocation)
+{
+	size_t size = NR_PAGES * getpagesize();
+
+	TEST_ASSERT_EQ(allocate_with_signal(self->fd, 0, size), EINTR);
+	expect_pages(self->fd, 0, "after a signal");
+	allocate_pages(self->fd, 0, NR_PAGES);
+	expect_pages(self->fd, NR_PAGES, "after asking again");
+}
+
+TEST_F(guestmem, signal_does_not_end_a_hole)
+{
+	allocate_pages(self->fd, 0, NR_PAGES);
+	TEST_ASSERT_EQ(punch_with_signal(self->fd, 0, NR_PAGES * getpagesize()), 0);
+	expect_pages(self->fd, 0, "after a hole, with a signal pending");
 }
 
 /* What only the fd keeps alive is the file, not one of its names. */
@@ -195,6 +219,57 @@ TEST_F(guestmem, reserved_words_do_not_excuse_an_unknown_flag)
 	TEST_ASSERT(fd < 0 && errno == EINVAL,
 		    "unknown flag and reserved words set: got %d errno %d, expected EINVAL",
 		    fd, errno);
+}
+
+static void take_no_notice(int sig)
+{
+}
+
+static void set_signals(u64 usec)
+{
+	const struct itimerval timer = {
+		.it_interval.tv_usec = usec,
+		.it_value.tv_usec = usec,
+	};
+
+	TEST_ASSERT(!setitimer(ITIMER_REAL, &timer, NULL), __KVM_SYSCALL_ERROR("setitimer()", -1));
+}
+
+/* Returns false if the signal came too early, or not at all. */
+static bool allocate_in_part(int fd)
+{
+	u64 bytes;
+	int err;
+
+	punch_pages(fd, 0, LARGE_SIZE / getpagesize());
+	set_signals(SIGNAL_USEC);
+	err = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, LARGE_SIZE) ? errno : 0;
+	set_signals(0);
+	TEST_ASSERT(!err || err == EINTR, "fallocate() against signals: %s (%d)",
+		    strerror(err), err);
+
+	bytes = file_stat(fd).st_blocks * 512;
+	TEST_ASSERT(err ? bytes < LARGE_SIZE : bytes == LARGE_SIZE,
+		    "fallocate(): %s (%d), and 0x%lx bytes are there", strerror(err), err, bytes);
+	return err && bytes;
+}
+
+TEST(guestmem_allocation_goes_on_behind_a_signal)
+{
+	const struct sigaction act = { .sa_handler = take_no_notice };
+	struct kvm_vm *vm = vm_create_barebones();
+	int fd = vm_create_guest_memfd(vm, LARGE_SIZE, 0);
+	int tries = 1;
+
+	TEST_ASSERT(!sigaction(SIGALRM, &act, NULL), __KVM_SYSCALL_ERROR("sigaction()", -1));
+	while (!allocate_in_part(fd) && tries < MAX_TRIES)
+		tries++;
+	TEST_ASSERT(tries < MAX_TRIES, "%d times, no signal came between two pages", tries);
+
+	allocate_pages(fd, 0, LARGE_SIZE / getpagesize());
+	expect_pages(fd, LARGE_SIZE / getpagesize(), "after asking again");
+	kvm_close(fd);
+	kvm_vm_free(vm);
 }
 
 /* A file bound to a VM whose one vCPU does as it is told. */

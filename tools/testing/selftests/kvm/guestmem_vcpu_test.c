@@ -511,6 +511,27 @@ TEST_F_TIMEOUT(guestmem_vcpu_mapped, mapping_keeps_the_file_open, 240)
 	expect_fault_exit(bed, 0);
 }
 
+/*
+ * KVM unmaps from the guest what the host address loses, but that is not where its pages
+ * come from: each was found empty once, and never again.
+ */
+TEST_F_TIMEOUT(guestmem_vcpu_mapped, host_address_may_go, 240)
+{
+	struct testbed *bed = &self->bed;
+	void *mem = map_file(bed->fd, bed->size);
+
+	unbind_file(bed->vm, GUESTMEM_GPA);
+	bind_mapped_file(bed->vm, GUESTMEM_GPA, bed->size, mem, bed->fd, 0);
+	start_vcpu(bed, 0, guest_touch_forever);
+	wait_for_rounds(bed, 0, 2);
+
+	kvm_munmap(mem, bed->size);
+	wait_for_rounds(bed, 0, 2);
+	stop_vcpu(bed, 0);
+	TEST_ASSERT_EQ(bed->guest->zeroes[0], NR_PAGES);
+	expect_pages(bed->fd, NR_PAGES, "after the host address went");
+}
+
 int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_GUEST_MEMFD_FLAGS));

@@ -237,18 +237,63 @@ static inline void mark_private(struct kvm_vm *vm, gpa_t gpa, size_t size)
 		vm_mem_set_private(vm, gpa, size);
 }
 
+/* With @mem for KVM's own accesses. */
+static inline void bind_mapped_file(struct kvm_vm *vm, gpa_t gpa, size_t size, void *mem,
+				    int fd, u64 offset)
+{
+	vm_set_user_memory_region2(vm, GUESTMEM_SLOT, KVM_MEM_GUEST_MEMFD, gpa,
+				   size, mem, fd, offset);
+	mark_private(vm, gpa, size);
+}
+
 static inline void bind_file(struct kvm_vm *vm, gpa_t gpa, size_t size, int fd,
 			     u64 offset)
 {
-	vm_set_user_memory_region2(vm, GUESTMEM_SLOT, KVM_MEM_GUEST_MEMFD, gpa,
-				   size, NULL, fd, offset);
-	mark_private(vm, gpa, size);
+	bind_mapped_file(vm, gpa, size, NULL, fd, offset);
 }
 
 static inline void unbind_file(struct kvm_vm *vm, gpa_t gpa)
 {
 	vm_set_user_memory_region2(vm, GUESTMEM_SLOT, KVM_MEM_GUEST_MEMFD, gpa,
 				   0, NULL, -1, 0);
+}
+
+/* All of a range, in as many calls as it takes. */
+static inline void pre_fault(struct kvm_vcpu *vcpu, gpa_t gpa, u64 size)
+{
+	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = size };
+
+	while (range.size)
+		vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &range);
+}
+
+/* What is left of a range after one call, which may fail. */
+static inline void expect_pre_fault_left(struct kvm_vcpu *vcpu,
+					 struct kvm_pre_fault_memory *range, gpa_t gpa,
+					 int want)
+{
+	gpa_t end = range->gpa + range->size;
+	int got = __vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, range) ? errno : 0;
+
+	TEST_ASSERT(got == want, "pre-faulting up to 0x%llx: %s (%d), expected %s",
+		    range->gpa, strerror(got), got, strerror(want));
+	TEST_ASSERT(range->gpa == gpa && range->gpa + range->size == end,
+		    "0x%llx bytes from 0x%llx are left, expected 0x%lx from 0x%lx",
+		    range->size, range->gpa, end - gpa, gpa);
+}
+
+/*
+ * Pages before a bad one are a success.  Its error is told when it comes first, however
+ * often one asks, and is no progress.
+ */
+static inline void expect_pre_fault_stops(struct kvm_vcpu *vcpu, gpa_t gpa, u64 size,
+					  gpa_t bad, int want)
+{
+	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = size };
+
+	expect_pre_fault_left(vcpu, &range, bad, 0);
+	expect_pre_fault_left(vcpu, &range, bad, want);
+	expect_pre_fault_left(vcpu, &range, bad, want);
 }
 
 /* The value of a "key:	value" line of a file under /proc or debugfs. */
