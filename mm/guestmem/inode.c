@@ -429,7 +429,8 @@ void guestmem_zero_folio(struct folio *folio)
 	/* As much at once as others would not mind waiting for. */
 	for (unsigned long i = 0; i < nr; i += n) {
 		n = min(nr - i, PROCESS_PAGES_NON_PREEMPT_BATCH);
-		clear_user_highpages(folio_page(folio, i), 0, n);
+		/* Mappings of a file agree with its offsets in what caches tell apart. */
+		clear_user_highpages(folio_page(folio, i), (folio->index + i) << PAGE_SHIFT, n);
 		if (nr > 1)
 			cond_resched();
 	}
