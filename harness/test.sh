@@ -67,6 +67,8 @@ part='GUESTMEM_TEST_PERMILLE=3'
 # Compaction that nobody has asked for takes references to pages whose layout is compared.
 debug_args='loglevel=7 printk.time=1 oops=panic numa=fake=2 hugetlb_free_vmemmap=on'
 debug_args+=' sysctl.vm.compaction_proactiveness=0'
+# Whoever started a KUnit test sleeps until it is done, half a minute where nothing else is to be emulated.
+debug_args+=' sysctl.kernel.hung_task_timeout_secs=600'
 # Four free huge pages at least: what the base tree's own tests want to see.
 boot_args="$debug_args $part hugepages=16"
 # Pools of both sizes, a page of 1G on each node: with less than 6G of memory the first one has none.

@@ -27,6 +27,9 @@ enum spell {
 /* As many as most make: of those, each is also the first of all that fail. */
 #define FEW	64
 
+/* How often to look for allocations where there may be none. */
+#define FREEZE_ROUNDS	5
+
 /**
  * struct operation - something that allocates
  * @prepare: brings about the state that @run starts from; may be NULL.

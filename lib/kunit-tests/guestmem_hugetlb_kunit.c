@@ -8,6 +8,7 @@
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/preempt.h>
 #include <linux/vmstat.h>
 
 #include "guestmem_test_pool.h"
@@ -132,6 +133,9 @@ static void clears_what_others_left(struct kunit *test)
 	struct hstate *h = hpool_bed(test)->h;
 	struct folio *folio, *old;
 
+	hpool_open_blocks(test, 1);
+	/* Both are taken from the pool of this CPU's node. */
+	migrate_disable();
 	old = alloc_hugetlb_folio_nodemask(h, numa_node_id(), NULL, GFP_KERNEL, true);
 	KUNIT_ASSERT_NOT_NULL(test, old);
 	*(u8 *)folio_address(old) = 0xa5;
@@ -139,8 +143,8 @@ static void clears_what_others_left(struct kunit *test)
 	folio_put(old);
 
 	/* Free pages are taken from the front of the list, where it is now. */
-	hpool_open_blocks(test, 1);
 	folio = gmt_get(test, 0);
+	migrate_enable();
 	KUNIT_EXPECT_PTR_EQ(test, folio, old);
 	KUNIT_EXPECT_EQ(test, *(u8 *)folio_address(folio), 0);
 }

