@@ -30,7 +30,7 @@ import overlay
 import rules
 
 SECONDS_FOR_ALL = 900
-DOCUMENT = "Documentation/mm/guestmem.rst"
+DOCUMENT = "guards/README.rst"
 
 
 class GuardError(Exception):

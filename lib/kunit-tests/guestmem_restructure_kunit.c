@@ -2,12 +2,15 @@
 /*
  * Folios that are split where pages are shared, and merged where none is any more
  */
+#include <linux/delay.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
 #include <linux/random.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
+#include <linux/swap.h>
+#include <linux/workqueue.h>
 
 #include "../../mm/internal.h"
 #include "guestmem_layout.h"
@@ -466,6 +469,26 @@ static void reference_to_neighbour_puts_merge_off(struct kunit *test)
 	layout_expect(test, false);
 }
 
+/* Though no page of it changes: it is all that keeps the block in pieces. */
+static void piece_put_off_is_merged_with_its_block(struct kunit *test)
+{
+	pgoff_t piece = 1UL << gmt(test)->gi->geo.piece_order;
+	struct folio *folio;
+
+	tag_all(test);
+	layout_change(test, GUESTMEM_SHARED, 0, 1);
+	layout_change(test, GUESTMEM_SHARED, piece, piece + 1);
+	folio = gmt_get(test, 1);
+	folio_get(folio);
+	layout_change(test, GUESTMEM_PRIVATE, 0, 1);
+	folio_put(folio);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), 0);
+	layout_expect(test, true);
+
+	layout_change(test, GUESTMEM_PRIVATE, piece, piece + 1);
+	layout_expect(test, false);
+}
+
 static unsigned int whole_freed;
 
 static void count_freed(struct guestmem_inode *gi, struct folio *folio)
@@ -515,6 +538,63 @@ static void goes_whole_or_in_pieces(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, whole_freed, 2);
 	KUNIT_EXPECT_EQ(test, *(u8 *)folio_address(folio), 2);
 	folio_put(folio);
+}
+
+struct passer_by {
+	struct work_struct leaves;
+	struct folio *folio;
+};
+
+static void leave_soon(struct work_struct *work)
+{
+	struct passer_by *passer = container_of(work, struct passer_by, leaves);
+
+	usleep_range(500, 1000);
+	folio_put(passer->folio);
+}
+
+static void pass_by_at_commit(struct guestmem_change *c, const char *phase)
+{
+	struct passer_by *passer = mock.data;
+
+	if (strcmp(phase, "commit"))
+		return;
+
+	folio_get(passer->folio);
+	schedule_work(&passer->leaves);
+}
+
+static void punch_while_one_passes(struct kunit *test)
+{
+	struct passer_by passer;
+
+	layout_write(test, 1, 2);
+	layout_change(test, GUESTMEM_SHARED, 1, 2);
+	lru_add_drain_all();
+	passer.folio = gmt_get(test, 1);
+	INIT_WORK_ONSTACK(&passer.leaves, leave_soon);
+	mock.data = &passer;
+	mock.on_phase = pass_by_at_commit;
+	whole_freed = 0;
+	layout_change(test, GUESTMEM_ABSENT, 0, layout_block(test));
+	mock.on_phase = NULL;
+	flush_work(&passer.leaves);
+	destroy_work_on_stack(&passer.leaves);
+}
+
+/* What is punched out can be had again at once, though someone looks at a page of it. */
+static void hole_waits_for_a_passing_reference(struct kunit *test)
+{
+	int tries = 10;
+
+	/* On a busy machine the wait may be over before that one has had a turn. */
+	mock.on_free = count_freed;
+	do {
+		punch_while_one_passes(test);
+	} while (!whole_freed && --tries);
+	mock.on_free = NULL;
+	KUNIT_EXPECT_EQ(test, whole_freed, 1);
+	layout_expect(test, false);
 }
 
 /* Someone had taken it off the LRU, and it has not got there again. */
@@ -615,6 +695,7 @@ static struct kunit_case restructure_cases[] = {
 	KUNIT_CASE_PARAM(layout_is_shown, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(goes_whole_or_in_pieces, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(goes_whole_out_of_a_batch, layout_mock_gen_params),
+	KUNIT_CASE_PARAM(hole_waits_for_a_passing_reference, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(allocates_in_pieces, layout_gen_params),
 	KUNIT_CASE_PARAM(fallocates_in_pieces, layout_gen_params),
 	KUNIT_CASE_PARAM(file_that_begins_shared, layout_small_gen_params),
@@ -622,6 +703,7 @@ static struct kunit_case restructure_cases[] = {
 	KUNIT_CASE_PARAM(reference_refuses_split, layout_gen_params),
 	KUNIT_CASE_PARAM(reference_stops_before_its_block, layout_mock_gen_params),
 	KUNIT_CASE_PARAM(reference_to_neighbour_puts_merge_off, layout_gen_params),
+	KUNIT_CASE_PARAM(piece_put_off_is_merged_with_its_block, layout_gen_params),
 	KUNIT_CASE_PARAM(poisoned_page_is_not_merged, layout_mock_gen_params),
 	KUNIT_CASE_PARAM_ATTR(random_steps, layout_small_gen_params, { .speed = KUNIT_SPEED_SLOW }),
 	{}

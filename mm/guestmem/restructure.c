@@ -21,11 +21,11 @@
  *
  * For a change to private, commit merges what can be merged.  A piece that someone
  * looks at just then stays what it is, which is allowed: order is a ceiling.  It gets
- * its next chance with the next change in its block, or when the block is freed.
+ * its next chance when pages of it change again, when a change leaves all of its block
+ * private, or when the block is freed.
  */
 #include <linux/dax.h>
 #include <linux/delay.h>
-#include <linux/export.h>
 #include <linux/jiffies.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate_wait.h>
@@ -229,7 +229,6 @@ int guestmem_pieces_prepare(struct guestmem_change *c,
 		guestmem_pieces_free(c);
 	return err;
 }
-EXPORT_SYMBOL_GPL(guestmem_pieces_prepare);
 
 /**
  * guestmem_pieces_cancel() - change_cancel for a file with geo.split
@@ -241,7 +240,6 @@ void guestmem_pieces_cancel(struct guestmem_change *c)
 		guestmem_restore_entries(c, (struct guestmem_range) { c->step.start, c->end });
 	guestmem_pieces_free(c);
 }
-EXPORT_SYMBOL_GPL(guestmem_pieces_cancel);
 
 /*
  * Freeze
@@ -397,7 +395,6 @@ int guestmem_pieces_freeze(struct guestmem_change *c)
 		guestmem_reshape_end();
 	return err;
 }
-EXPORT_SYMBOL_GPL(guestmem_pieces_freeze);
 
 /*
  * Commit: to shared
@@ -636,13 +633,14 @@ static struct guestmem_range guestmem_merge_block(struct guestmem_pieces *p,
 {
 	struct guestmem_range block = guestmem_block_of(p->gi, becomes.start);
 	const struct guestmem_geometry *geo = &p->gi->geo;
+	bool whole = guestmem_may_merge(p->gi, block, becomes);
 	struct guestmem_range merged = {};
 
 	guestmem_reshape_begin();
+	/* With the block, also pieces that stayed what they were when they changed. */
 	if (geo->piece_order)
-		merged = guestmem_merge_pieces(p, becomes);
-	if (guestmem_may_merge(p->gi, block, becomes) &&
-	    guestmem_merge(p, block, geo->piece_order, geo->block_order))
+		merged = guestmem_merge_pieces(p, whole ? block : becomes);
+	if (whole && guestmem_merge(p, block, geo->piece_order, geo->block_order))
 		merged = block;
 	if (merged.start < merged.end)
 		p->ops->flush(p);
@@ -650,13 +648,13 @@ static struct guestmem_range guestmem_merge_block(struct guestmem_pieces *p,
 	return merged;
 }
 
-static bool guestmem_block_is_whole(struct guestmem_inode *gi, struct guestmem_range block)
+static bool guestmem_block_in_pieces(struct guestmem_inode *gi, struct guestmem_range block)
 {
 	pgoff_t index = block.start;
 	unsigned int order;
 
 	return guestmem_cache_find(gi->mapping, &index, block.end, &order) &&
-	       order == gi->geo.block_order;
+	       order < gi->geo.block_order;
 }
 
 /*
@@ -667,7 +665,7 @@ static void guestmem_gather_block(struct guestmem_pieces *p, struct guestmem_ran
 				  bool *drained)
 {
 	guestmem_merge_block(p, block);
-	if (*drained || guestmem_block_is_whole(p->gi, block))
+	if (*drained || !guestmem_block_in_pieces(p->gi, block))
 		return;
 
 	lru_add_drain_all();
@@ -712,7 +710,24 @@ void guestmem_pieces_gather(struct guestmem_inode *gi, struct guestmem_range ran
 	guestmem_gather_blocks(&p, range);
 	guestmem_pieces_release(&p);
 }
-EXPORT_SYMBOL_GPL(guestmem_pieces_gather);
+
+/*
+ * A hole that is touched again finds nothing in its pool while its block is in pieces.
+ * Nothing was in use a moment ago, so whoever looks at a page now will be gone soon.
+ */
+static void guestmem_gather_hole(struct guestmem_change *c)
+{
+	unsigned long deadline = jiffies + guestmem_patience(c);
+	struct guestmem_range block = guestmem_step_block(c);
+
+	guestmem_merge_block(c->plan, block);
+	while (guestmem_block_in_pieces(c->gi, block) &&
+	       !time_after(jiffies, deadline) && !signal_pending(current)) {
+		lru_add_drain();
+		fsleep(50);
+		guestmem_merge_block(c->plan, block);
+	}
+}
 
 /**
  * guestmem_pieces_commit() - change_commit for a file with geo.split
@@ -734,11 +749,10 @@ void guestmem_pieces_commit(struct guestmem_change *c)
 		break;
 	case GUESTMEM_ABSENT:
 		p->going = true;
-		guestmem_merge_block(p, guestmem_step_block(c));
+		guestmem_gather_hole(c);
 		break;
 	}
 
 	if (c->step.end == c->end)
 		guestmem_pieces_free(c);
 }
-EXPORT_SYMBOL_GPL(guestmem_pieces_commit);
