@@ -132,7 +132,7 @@ struct ghugetlb_file *ghugetlb_reserve(struct hstate *h, loff_t size)
 		return ERR_PTR(-ENOMEM);
 
 	f->h = h;
-	f->blocks = DIV_ROUND_UP_ULL(size, huge_page_size(h));
+	f->blocks = round_up((u64)size, huge_page_size(h)) >> huge_page_shift(h);
 	xa_init(&f->split);
 	INIT_DELAYED_WORK(&f->leftovers, ghugetlb_leftovers_work);
 	err = ghugetlb_reserve_charged(f);
