@@ -86,7 +86,10 @@ static struct kvm_gfn_range gmem_gfn_range(struct kvm_memory_slot *slot,
 	};
 }
 
-/* What has the pages of a change mapped: their state before it. */
+/*
+ * What has the pages of a change mapped: their state before it, or that of all the file
+ * where no page changes its state and the guests' other pages are elsewhere.
+ */
 static enum kvm_gfn_range_filter gmem_old_state(const struct guestmem_change *c)
 {
 	switch (c->target) {
@@ -95,38 +98,53 @@ static enum kvm_gfn_range_filter gmem_old_state(const struct guestmem_change *c)
 	case GUESTMEM_SHARED:
 		return KVM_FILTER_PRIVATE;
 	default:
-		return KVM_FILTER_PRIVATE | KVM_FILTER_SHARED;
+		if (gmem_in_place_conversion)
+			return KVM_FILTER_PRIVATE | KVM_FILTER_SHARED;
+		return c->gi->init_shared ? KVM_FILTER_SHARED : KVM_FILTER_PRIVATE;
 	}
+}
+
+/* KVM gives way inside of a range that it unmaps; here are many, of a page or two each. */
+static void gmem_give_way(struct kvm *kvm, bool *flush)
+{
+	if (!need_resched())
+		return;
+
+	if (*flush)
+		kvm_flush_remote_tlbs(kvm);
+	*flush = false;
+	KVM_MMU_UNLOCK(kvm);
+	cond_resched();
+	KVM_MMU_LOCK(kvm);
 }
 
 /*
  * Zap exactly, retry widely: what is unmapped for nothing is lost to a TDX guest,
  * but a fault on any page of the block may be about to map all of it.
  */
-static bool gmem_unmap_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
-			    struct guestmem_change *c)
+static void gmem_unmap_slot(struct kvm *kvm, struct kvm_memory_slot *slot,
+			    struct guestmem_change *c, bool *flush)
 {
 	struct guestmem_range block = guestmem_step_block(c);
+	struct guestmem_range bound = {
+		max(c->step.start, slot->gmem.pgoff),
+		min(c->step.end, slot->gmem.pgoff + slot->npages),
+	};
 	struct guestmem_range run;
 	struct kvm_gfn_range range;
-	bool flush = false;
 
 	range = gmem_gfn_range(slot, block.start, block.end);
 	kvm_mmu_invalidate_range_add(kvm, range.start, range.end);
 
-	guestmem_for_each_run(run, c, c->step) {
+	guestmem_for_each_run(run, c, bound) {
 		range = gmem_gfn_range(slot, run.start, run.end);
-		if (range.start == range.end)
-			continue;
-
 		range.attr_filter = gmem_old_state(c);
-		flush |= kvm_mmu_unmap_gfn_range(kvm, &range);
+		*flush |= kvm_mmu_unmap_gfn_range(kvm, &range);
 #ifdef CONFIG_HAVE_KVM_ARCH_GMEM_INVALIDATE
 		kvm_arch_gmem_invalidate_range(kvm, &range);
 #endif
+		gmem_give_way(kvm, flush);
 	}
-
-	return flush;
 }
 
 static bool gmem_file_maps(struct gmem_file *f, unsigned long start,
@@ -150,7 +168,7 @@ static void gmem_file_invalidate_begin(struct gmem_file *f,
 	KVM_MMU_LOCK(kvm);
 	kvm_mmu_invalidate_start(kvm);
 	xa_for_each_range(&f->slots, index, slot, block.start, block.end - 1) {
-		flush |= gmem_unmap_slot(kvm, slot, c);
+		gmem_unmap_slot(kvm, slot, c, &flush);
 		/* A slot can fill several entries. */
 		index = slot->gmem.pgoff + slot->npages - 1;
 	}
@@ -967,7 +985,6 @@ bool kvm_gmem_slot_is_private(struct kvm *kvm, struct kvm_memory_slot *slot, gfn
 	return file && guestmem_is_private(to_guestmem(file_inode(file)),
 					   gfn_to_gmem_index(slot, gfn));
 }
-EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_slot_is_private);
 
 bool kvm_gmem_mem_is_private(struct kvm *kvm, gfn_t gfn)
 {
@@ -1038,40 +1055,50 @@ static int gmem_make_private(struct kvm *kvm, struct guestmem_inode *mem,
  * none is under way, and if the page is what the fault took it for, all that counts is
  * what is invalidated from now on.
  */
-static void gmem_restart_fault(struct kvm *kvm, struct guestmem_inode *mem,
-			       pgoff_t index, bool is_private, unsigned long *mmu_seq)
+static void gmem_restart_fault(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
+			       bool is_private, unsigned long *mmu_seq)
 {
 	unsigned long seq = kvm->mmu_invalidate_seq;
 
-	lockdep_assert_held(&mem->mapping->invalidate_lock);
-
 	/* Before anything is looked up; pairs with kvm_mmu_invalidate_end(). */
 	smp_rmb();
-	if (gmem_in_place_conversion && guestmem_is_private(mem, index) == is_private)
+	if (!kvm_mem_state_differs(kvm, slot, gfn, is_private))
 		*mmu_seq = seq;
 }
 
-static int gmem_get_pfn_locked(struct kvm *kvm, struct kvm_memory_slot *slot,
-			       struct file *file, gfn_t gfn, kvm_pfn_t *pfn,
-			       int *max_order)
+static void gmem_lock_for_fault(struct kvm *kvm, struct kvm_memory_slot *slot,
+				struct file *file, gfn_t gfn, bool is_private,
+				unsigned long *mmu_seq)
 {
+	if (filemap_invalidate_trylock_shared(file->f_mapping))
+		return;
+
+	filemap_invalidate_lock_shared(file->f_mapping);
+	if (mmu_seq)
+		gmem_restart_fault(kvm, slot, gfn, is_private, mmu_seq);
+}
+
+/* With invalidate_lock held, shared, unless it is an error. */
+static struct folio *gmem_fault_folio(struct kvm *kvm, struct kvm_memory_slot *slot,
+				      struct file *file, gfn_t gfn, int *order,
+				      bool is_private, unsigned long *mmu_seq)
+{
+	struct guestmem_inode *mem = to_guestmem(file_inode(file));
 	pgoff_t index = gfn_to_gmem_index(slot, gfn);
 	struct folio *folio;
-	int order, r;
+	int r;
 
-	folio = gmem_get_slot_folio(file, slot, index, &order);
-	if (IS_ERR(folio))
-		return PTR_ERR(folio);
+	do {
+		gmem_lock_for_fault(kvm, slot, file, gfn, is_private, mmu_seq);
+		folio = gmem_get_slot_folio(file, slot, index, order);
+		if (!IS_ERR(folio))
+			return folio;
 
-	guestmem_zero_folio(folio);
-	*pfn = gmem_folio_pfn(folio, index);
-	r = gmem_make_private(kvm, to_guestmem(file_inode(file)), index, gfn, *pfn);
-	if (!r && max_order)
-		*max_order = gmem_clamp_order(order, gfn, index);
+		filemap_invalidate_unlock_shared(file->f_mapping);
+		r = PTR_ERR(folio);
+	} while (gmem_try_again(mem, index, &r));
 
-	folio_unlock(folio);
-	folio_put(folio);
-	return r;
+	return ERR_PTR(r);
 }
 
 /*
@@ -1086,26 +1113,29 @@ int kvm_gmem_fault_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
 		       int *max_order, bool is_private, unsigned long *mmu_seq)
 {
 	pgoff_t index = gfn_to_gmem_index(slot, gfn);
-	struct guestmem_inode *mem;
-	int r;
+	struct folio *folio;
+	int order, r;
 
 	CLASS(gmem_file_ref, file)(slot);
 	if (!file)
 		return -EFAULT;
 
-	mem = to_guestmem(file_inode(file));
-	do {
-		filemap_invalidate_lock_shared(file->f_mapping);
-		if (mmu_seq)
-			gmem_restart_fault(kvm, mem, index, is_private, mmu_seq);
-		r = gmem_get_pfn_locked(kvm, slot, file, gfn, pfn, max_order);
-		filemap_invalidate_unlock_shared(file->f_mapping);
-	} while (gmem_try_again(mem, index, &r));
+	folio = gmem_fault_folio(kvm, slot, file, gfn, &order, is_private, mmu_seq);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
 
+	guestmem_zero_folio(folio);
 	*page = NULL;
+	*pfn = gmem_folio_pfn(folio, index);
+	r = gmem_make_private(kvm, to_guestmem(file_inode(file)), index, gfn, *pfn);
+	if (!r && max_order)
+		*max_order = gmem_clamp_order(order, gfn, index);
+
+	folio_unlock(folio);
+	folio_put(folio);
+	filemap_invalidate_unlock_shared(file->f_mapping);
 	return r;
 }
-EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_gmem_fault_pfn);
 
 /* For those who look at what was invalidated by themselves. */
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot,
@@ -1152,25 +1182,44 @@ static int gmem_populate_folio(struct kvm *kvm, struct guestmem_inode *mem,
 	return r;
 }
 
+/*
+ * With invalidate_lock held, exclusively, unless it is an error: nobody else may see the
+ * page half populated.
+ */
+static struct folio *gmem_lock_slot_folio(struct file *file, struct kvm_memory_slot *slot,
+					  pgoff_t index)
+{
+	struct folio *folio;
+	int order, r;
+
+	do {
+		filemap_invalidate_lock(file->f_mapping);
+		folio = gmem_get_slot_folio(file, slot, index, &order);
+		if (!IS_ERR(folio))
+			return folio;
+
+		filemap_invalidate_unlock(file->f_mapping);
+		r = PTR_ERR(folio);
+	} while (gmem_try_again(to_guestmem(file_inode(file)), index, &r));
+
+	return ERR_PTR(r);
+}
+
 static int gmem_populate_gfn(struct kvm *kvm, struct kvm_memory_slot *slot,
 			     struct file *file, gfn_t gfn, struct page *src,
 			     kvm_gmem_populate_cb post_populate, void *opaque)
 {
 	pgoff_t index = gfn_to_gmem_index(slot, gfn);
 	struct folio *folio;
-	int order, r;
+	int r;
 
-	/* Exclusively: nobody else may see the page half populated. */
-	filemap_invalidate_lock(file->f_mapping);
-	folio = gmem_get_slot_folio(file, slot, index, &order);
-	if (IS_ERR(folio)) {
-		r = PTR_ERR(folio);
-	} else {
-		r = gmem_populate_folio(kvm, to_guestmem(file_inode(file)),
-					folio, index, gfn, src,
-					post_populate, opaque);
-		folio_put(folio);
-	}
+	folio = gmem_lock_slot_folio(file, slot, index);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	r = gmem_populate_folio(kvm, to_guestmem(file_inode(file)), folio, index, gfn, src,
+				post_populate, opaque);
+	folio_put(folio);
 	filemap_invalidate_unlock(file->f_mapping);
 	return r;
 }
@@ -1227,11 +1276,8 @@ long kvm_gmem_populate(struct kvm *kvm, gfn_t start_gfn, void __user *src,
 		if (r)
 			break;
 
-		do {
-			r = gmem_populate_gfn(kvm, slot, file, start_gfn + i, src_page,
-					      post_populate, opaque);
-		} while (gmem_try_again(to_guestmem(file_inode(file)),
-					gfn_to_gmem_index(slot, start_gfn + i), &r));
+		r = gmem_populate_gfn(kvm, slot, file, start_gfn + i, src_page,
+				      post_populate, opaque);
 		if (src_page)
 			put_page(src_page);
 		if (r)

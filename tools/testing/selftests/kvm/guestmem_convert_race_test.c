@@ -155,11 +155,12 @@ static void *run_vcpu(void *arg)
 	return NULL;
 }
 
-static void __create_race(struct race *race, int nr_vcpus, u64 nr_pages, void *guest_code)
+static void __create_race(struct race *race, unsigned long type, u64 flags, int nr_vcpus,
+			  u64 nr_pages, void *guest_code)
 {
 	struct vm_shape shape = {
 		.mode = VM_MODE_DEFAULT,
-		.type = KVM_X86_SW_PROTECTED_VM,
+		.type = type,
 	};
 	struct kvm_vcpu *vcpus[NR_VCPUS];
 	int i;
@@ -171,7 +172,7 @@ static void __create_race(struct race *race, int nr_vcpus, u64 nr_pages, void *g
 	for (i = 0; i < nr_vcpus; i++)
 		race->vcpus[i].vcpu = vcpus[i];
 	race->guest = addr_gva2hva(race->vm, (gva_t)&guest_state);
-	race->fd = vm_create_guest_memfd(race->vm, race->size, GUESTMEM_SHARED);
+	race->fd = vm_create_guest_memfd(race->vm, race->size, flags);
 	bind_file(race->vm, GUESTMEM_GPA, race->size, race->fd, 0);
 	virt_map(race->vm, GUESTMEM_GPA, GUESTMEM_GPA, nr_pages);
 	race->mem = map_file(race->fd, race->size);
@@ -179,7 +180,8 @@ static void __create_race(struct race *race, int nr_vcpus, u64 nr_pages, void *g
 
 static void create_race(struct race *race, int nr_vcpus)
 {
-	__create_race(race, nr_vcpus, NR_PAGES, guest_count_forever);
+	__create_race(race, KVM_X86_SW_PROTECTED_VM, GUESTMEM_SHARED, nr_vcpus, NR_PAGES,
+		      guest_count_forever);
 }
 
 static void free_race(struct race *race)
@@ -362,17 +364,28 @@ static void *flip_forever(void *arg)
 	return NULL;
 }
 
-/*
- * There is always a conversion that a fault has to wait for.  It is of other pages, and
- * a fault that had to be made again for each would not come to an end.
- */
-TEST_F_TIMEOUT(guestmem_convert_race, vcpu_gets_on_between_conversions, 300)
+static void *punch_forever(void *arg)
 {
-	struct race *race = &self->race;
+	struct flipper *flipper = arg;
+
+	while (!READ_ONCE(flipper->race->stop)) {
+		punch_pages(flipper->race->fd, flipper->page, NR_LARGE);
+		flipper->flips++;
+	}
+	return NULL;
+}
+
+/*
+ * There is always a change that a fault has to wait for.  It is of other pages, and a
+ * fault that had to be made again for each would not come to an end.
+ */
+static void touch_fresh_beside(struct race *race, unsigned long type, u64 flags,
+			       void *(*flip)(void *))
+{
 	struct flipper flippers[NR_FLIPPERS];
 	u64 i, taken, flips = 0;
 
-	__create_race(race, 1, NR_PAGES + NR_FRESH + NR_FLIPPERS * NR_LARGE,
+	__create_race(race, type, flags, 1, NR_PAGES + NR_FRESH + NR_FLIPPERS * NR_LARGE,
 		      guest_touch_fresh);
 	allocate_pages(race->fd, 0, race->size / MIN_PAGE_SIZE);
 	for (i = 0; i < NR_FLIPPERS; i++) {
@@ -380,7 +393,7 @@ TEST_F_TIMEOUT(guestmem_convert_race, vcpu_gets_on_between_conversions, 300)
 			.race = race,
 			.page = NR_PAGES + NR_FRESH + i * NR_LARGE,
 		};
-		kvm_pthread_create(&flippers[i].thread, NULL, flip_forever, &flippers[i]);
+		kvm_pthread_create(&flippers[i].thread, NULL, flip, &flippers[i]);
 	}
 	taken = vcpu_get_stat(race->vcpus[0].vcpu, pf_taken);
 	vcpu_run(race->vcpus[0].vcpu);
@@ -392,11 +405,26 @@ TEST_F_TIMEOUT(guestmem_convert_race, vcpu_gets_on_between_conversions, 300)
 		kvm_pthread_join(flippers[i].thread, NULL);
 		flips += flippers[i].flips;
 	}
-	pr_info("# %lu faults for %d pages, beside %lu conversions to shared\n", taken,
-		NR_FRESH, flips);
-	for (i = NR_PAGES; i < NR_PAGES + NR_FRESH; i++)
-		TEST_ASSERT_EQ(*user_word(race->mem, i, 0), i);
+	pr_info("# %lu faults for %d pages, beside %lu changes\n", taken, NR_FRESH, flips);
 	TEST_ASSERT(taken < NR_FRESH * 3 / 2, "%lu faults for %d pages", taken, NR_FRESH);
+}
+
+TEST_F_TIMEOUT(guestmem_convert_race, vcpu_gets_on_between_conversions, 300)
+{
+	touch_fresh_beside(&self->race, KVM_X86_SW_PROTECTED_VM, GUESTMEM_SHARED, flip_forever);
+	for (u64 i = NR_PAGES; i < NR_PAGES + NR_FRESH; i++)
+		TEST_ASSERT_EQ(*user_word(self->race.mem, i, 0), i);
+}
+
+TEST_F_TIMEOUT(guestmem_convert_race, vcpu_gets_on_between_holes, 300)
+{
+	touch_fresh_beside(&self->race, KVM_X86_SW_PROTECTED_VM, GUESTMEM_SHARED, punch_forever);
+}
+
+/* The state of its pages says nothing there: the guest has none that is private. */
+TEST_F_TIMEOUT(guestmem_convert_race, vcpu_of_an_ordinary_vm_gets_on_between_holes, 300)
+{
+	touch_fresh_beside(&self->race, VM_TYPE_DEFAULT, GUEST_MEMFD_FLAG_MMAP, punch_forever);
 }
 
 int main(int argc, char *argv[])
