@@ -62,7 +62,7 @@ static int guestmem_change_step(struct guestmem_change *c)
 	if (err)
 		return err;
 
-	trace_guestmem_change_frozen(c, c->step, 0);
+	trace_guestmem_change_frozen(c, c->step);
 	gi->client->invalidate_begin(c);
 	guestmem_make_shared(c);
 	c->merged = (struct guestmem_range) {};
@@ -71,7 +71,7 @@ static int guestmem_change_step(struct guestmem_change *c)
 	if (c->merged.start < c->merged.end)
 		gi->client->merged(c);
 	gi->client->invalidate_end(c);
-	trace_guestmem_change_committed(c, c->step, 0);
+	trace_guestmem_change_committed(c, c->step);
 	return 0;
 }
 
@@ -159,7 +159,7 @@ int guestmem_change(struct guestmem_change *c)
 	if (WARN_ON_ONCE(c->start >= c->end))
 		return -EINVAL;
 
-	trace_guestmem_change_begin(c, asked, 0);
+	trace_guestmem_change_begin(c, asked);
 	filemap_invalidate_lock(mapping);
 	err = guestmem_change_locked(c);
 	filemap_invalidate_unlock(mapping);

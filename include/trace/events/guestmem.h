@@ -69,6 +69,48 @@ TRACE_DEFINE_ENUM(GUESTMEM_SHARED);
 TRACE_DEFINE_ENUM(GUESTMEM_ABSENT);
 
 DECLARE_EVENT_CLASS(guestmem_change,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range),
+
+	TP_ARGS(c, range),
+
+	TP_STRUCT__entry(
+		__field(u64, ino)
+		__field(int, target)
+		__field(unsigned long, start)
+		__field(unsigned long, end)
+	),
+
+	TP_fast_assign(
+		__entry->ino = c->gi->mapping->host->i_ino;
+		__entry->target = c->target;
+		__entry->start = range.start;
+		__entry->end = range.end;
+	),
+
+	TP_printk("ino=%llu target=%s range=%lu-%lu", __entry->ino,
+		  guestmem_show_target(__entry->target), __entry->start, __entry->end)
+);
+
+/* A change is asked for. */
+DEFINE_EVENT(guestmem_change, guestmem_change_begin,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range),
+	TP_ARGS(c, range)
+);
+
+/* A step can not fail any more. */
+DEFINE_EVENT(guestmem_change, guestmem_change_frozen,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range),
+	TP_ARGS(c, range)
+);
+
+/* A step is done, and guests may map it again. */
+DEFINE_EVENT(guestmem_change, guestmem_change_committed,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range),
+	TP_ARGS(c, range)
+);
+
+/* A change has come to its end, good or bad. */
+TRACE_EVENT(guestmem_change_end,
 	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
 
 	TP_ARGS(c, range, err),
@@ -92,30 +134,6 @@ DECLARE_EVENT_CLASS(guestmem_change,
 	TP_printk("ino=%llu target=%s range=%lu-%lu result=%d", __entry->ino,
 		  guestmem_show_target(__entry->target), __entry->start,
 		  __entry->end, __entry->err)
-);
-
-/* A change is asked for. */
-DEFINE_EVENT(guestmem_change, guestmem_change_begin,
-	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
-	TP_ARGS(c, range, err)
-);
-
-/* A step can not fail any more. */
-DEFINE_EVENT(guestmem_change, guestmem_change_frozen,
-	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
-	TP_ARGS(c, range, err)
-);
-
-/* A step is done, and guests may map it again. */
-DEFINE_EVENT(guestmem_change, guestmem_change_committed,
-	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
-	TP_ARGS(c, range, err)
-);
-
-/* A change has come to its end, good or bad. */
-DEFINE_EVENT(guestmem_change, guestmem_change_end,
-	TP_PROTO(struct guestmem_change *c, struct guestmem_range range, int err),
-	TP_ARGS(c, range, err)
 );
 
 DECLARE_EVENT_CLASS(guestmem_block,
@@ -148,7 +166,7 @@ DEFINE_EVENT(guestmem_block, guestmem_unpark,
 	TP_ARGS(pfn, order)
 );
 
-/* A folio has more references than its page cache and mappings account for. */
+/* A folio has more references than page cache and mappings account for, or a bad page. */
 TRACE_EVENT(guestmem_refused,
 	TP_PROTO(struct guestmem_change *c, struct folio *folio),
 

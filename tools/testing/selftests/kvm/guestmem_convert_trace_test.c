@@ -11,6 +11,7 @@
 
 #define NR_PAGES	32
 #define NR_ROUNDS	200
+#define NR_RUNS		4096
 
 struct change_event {
 	char name[32];
@@ -44,10 +45,15 @@ FIXTURE_TEARDOWN(guestmem_convert_trace)
 static bool parse_change(char *line, struct change_event *event)
 {
 	const char *fields = event_of(line, event->name, sizeof(event->name));
+	int nr;
 
-	return fields && !strncmp(event->name, "guestmem_change_", 16) &&
-	       sscanf(fields, "ino=%lu target=%15s range=%lu-%lu result=%d", &event->ino,
-		      event->target, &event->start, &event->end, &event->result) == 5;
+	if (!fields || strncmp(event->name, "guestmem_change_", 16))
+		return false;
+
+	event->result = 0;
+	nr = sscanf(fields, "ino=%lu target=%15s range=%lu-%lu result=%d", &event->ino,
+		    event->target, &event->start, &event->end, &event->result);
+	return nr == (strcmp(event->name, "guestmem_change_end") ? 4 : 5);
 }
 
 static void expect_changes(const struct change_event *want, int nr)
@@ -136,6 +142,63 @@ TEST_F_TIMEOUT(guestmem_convert_trace, nothing_is_allocated_after_the_freeze, 12
 		make_shared(bed->fd, 0, NR_PAGES);
 	}
 	expect_no_allocation_inside(6, NR_ROUNDS);
+}
+
+static void *run_beside(void *arg)
+{
+	bool *stop = arg;
+
+	while (!READ_ONCE(*stop))
+		;
+	return NULL;
+}
+
+/* Events @name between the freeze of a change and its commit. */
+static int count_inside(const char *name)
+{
+	FILE *trace = open_trace();
+	char line[512], event[32];
+	bool inside = false;
+	int found = 0;
+
+	while (fgets(line, sizeof(line), trace)) {
+		if (!event_of(line, event, sizeof(event)))
+			continue;
+
+		if (!strcmp(event, "guestmem_change_frozen"))
+			inside = true;
+		else if (!strcmp(event, "guestmem_change_committed"))
+			inside = false;
+		else
+			found += inside && !strcmp(event, name);
+	}
+	fclose(trace);
+	return found;
+}
+
+/* KVM's lock keeps others off the CPU, and each page that is unmapped is a range of its own. */
+TEST_F_TIMEOUT(guestmem_convert_trace, others_run_while_many_ranges_are_unmapped, 120)
+{
+	struct convert_bed bed = create_convert_bed(2 * NR_RUNS, GUESTMEM_SHARED);
+	pthread_t beside;
+	bool stop = false;
+	int cpu;
+
+	for (u64 page = 0; page < 2 * NR_RUNS; page += 2)
+		make_private(bed.fd, page, 1);
+	guest_fills(&bed, 1, 1, 1);
+
+	cpu = pin_self_to_any_cpu();
+	kvm_pthread_create(&beside, NULL, run_beside, &stop);
+	pin_task_to_cpu(beside, cpu);
+	write_tracing(INSTANCE "/events/sched/sched_switch/enable", "1");
+	make_private(bed.fd, 0, 2 * NR_RUNS);
+	write_tracing(INSTANCE "/events/sched/sched_switch/enable", "0");
+	WRITE_ONCE(stop, true);
+	kvm_pthread_join(beside, NULL);
+
+	TEST_ASSERT(count_inside("sched_switch"), "nobody else ran from freeze to commit");
+	free_convert_bed(&bed);
 }
 
 int main(int argc, char *argv[])
