@@ -46,9 +46,9 @@
  * Lock order, outermost first::
  *
  *	client locks (KVM: slots_lock), mmap_lock
- *	  mapping->invalidate_lock
+ *	  mapping->invalidate_lock | mf_mutex
  *	    block mutex (internal, while a block is allocated)
- *	    guestmem_reshape (internal, from freeze to commit where folios are split)
+ *	    guestmem_reshape (internal, while folios are split, merged or come back)
  *	      folio locks, ascending
  *	        i_mmap_rwsem
  *	          client MMU lock | i_pages lock | lru lock
@@ -221,7 +221,7 @@ struct guestmem_geometry {
  *	told later: must not take invalidate_lock, must leave the folio in the page
  *	cache.  @bad is all of the folio; it may be cut down to the pages that
  *	guests have to lose, as good pages that some of them lose are gone.  May
- *	sleep.  Returns an enum mf_result.
+ *	sleep.  Returns an enum mf_result: MF_DELAYED, as the folio stays.
  *
  * The idea of one table that a 4K and a HugeTLB allocator both fill in comes
  * from the review of the guest_memfd HugeTLB series on the linux-mm and kvm
@@ -437,9 +437,10 @@ struct guestmem_pieces {
  *
  * @open: **Required.** The range of order @from that begins with page @first of
  *	@folio, locked and with its reference count frozen, is about to be split into
- *	folios of order @to: make that many of its struct pages writable.  First the
- *	whole of @folio is opened, then, where a piece will be split at once, the
- *	range it will be.  Followed by one flush for all of a step, before split.
+ *	folios of order @to: make that many of its struct pages writable.  Called
+ *	first for the whole of @folio; then, for each piece that the same step splits
+ *	further, for the range of that piece, which is no folio yet.  One flush for all
+ *	of a step follows, before split.
  *
  * @split: **Required.** Turn @folio, locked, frozen and opened, into folios of
  *	order @to, each frozen, the first one locked, with mapping, index and the

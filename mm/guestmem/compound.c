@@ -5,7 +5,6 @@
  * All of this is done to folios whose reference counts are frozen: whoever comes
  * across one of their pages cannot get hold of it.
  */
-#include <linux/export.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
@@ -78,7 +77,6 @@ void guestmem_split_folio(struct folio *folio, unsigned int to)
 		INIT_LIST_HEAD(&folio->lru);
 	}
 }
-EXPORT_SYMBOL_GPL(guestmem_split_folio);
 
 /**
  * guestmem_merge_folios() - make one compound folio of all that follow it
@@ -102,7 +100,6 @@ void guestmem_merge_folios(struct folio *folio, unsigned int to)
 
 	prep_compound_head(&folio->page, to);
 }
-EXPORT_SYMBOL_GPL(guestmem_merge_folios);
 
 /* Where truncation and munlock met, the flag stays behind. */
 void guestmem_folio_munlock(struct folio *folio)

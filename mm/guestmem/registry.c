@@ -68,7 +68,7 @@ bool guestmem_geometry_valid(const struct guestmem_geometry *geo)
 static int guestmem_check(const struct guestmem_allocator_operations *ops)
 {
 	if (!guestmem_ops_complete(ops)) {
-		pr_err("%s: a required operation is missing\n",
+		pr_err("%s: an operation or the name is missing\n",
 		       ops->name ?: "(unnamed)");
 		return -EINVAL;
 	}
@@ -82,9 +82,10 @@ static int guestmem_check(const struct guestmem_allocator_operations *ops)
 	}
 
 	if (!guestmem_geometry_valid(&ops->geo)) {
-		pr_err("%s: bad geometry: block %u, punch %u, map %u\n",
+		pr_err("%s: bad geometry: block %u, punch %u, map %u, piece %u, split %d, insert %d\n",
 		       ops->name, ops->geo.block_order, ops->geo.punch_order,
-		       ops->geo.max_map_order);
+		       ops->geo.max_map_order, ops->geo.piece_order,
+		       ops->geo.split, ops->geo.insert);
 		return -EDOM;
 	}
 
@@ -100,9 +101,10 @@ static int guestmem_check(const struct guestmem_allocator_operations *ops)
  * may sleep, does not allocate.
  *
  * Return: 0; -EINVAL if a required op or the name is missing, -ERANGE if the
- * selector is not exactly one bit of GUESTMEM_SELECTOR_MASK, -EDOM if the
- * geometry contradicts itself, -EEXIST if the selector is taken.  After a
- * failure nothing is registered and the log has a line that says why.
+ * selector is not exactly one bit of GUESTMEM_SELECTOR_MASK, nor 0 for a default
+ * that no module provides, -EDOM if the geometry contradicts itself, -EEXIST if
+ * the selector is taken.  After a failure nothing is registered and the log has a
+ * line that says why.
  */
 int guestmem_register(const struct guestmem_allocator_operations *ops)
 {
