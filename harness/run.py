@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boot a test kernel with a plan, judge its logs, collect results, print the summary.
 
-  run.py boot SUITE --plan PLAN --kernel IMAGE --initrd CPIO [--timeout S] [--append ARGS]
+  run.py boot SUITE --plan PLAN --kernel IMAGE --initrd CPIO [--timeout S] [--memory SIZE] [--append ARGS]
       [--expect CHECK=TEXT]...           canaries: each of these checks must find a problem, in these words
       [--without CHECK]                  a check that this kernel has no means for
       [--mark TEXT]                      what to put behind the names of programs, to tell two boots apart

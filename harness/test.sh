@@ -73,7 +73,7 @@ debug_args+=' sysctl.kernel.hung_task_timeout_secs=600'
 boot_args="$debug_args $part hugepages=16"
 # Pools of both sizes, a page of 1G on each node: with less than 6G of memory the first one has none.
 pools_args="$debug_args hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=0:1,1:1"
-hugetlb_args="$pools_args $part"
+selftests_args="$pools_args $part"
 kunit_pools='maxcpus=2 hugepagesz=1G hugepages=3 kunit.enable=1 kunit.autorun=0 kunit.filter_glob=guestmem*'
 in_place='kvm.gmem_in_place_conversion=1'
 
@@ -115,19 +115,11 @@ kunit_without_hvo() {
 }
 
 kvm_selftests() {
-	boot 'KVM selftests' selftests "$boot_args" --one-cpu
+	boot 'KVM selftests' selftests "$selftests_args" --memory 6G --one-cpu
 }
 
 kvm_selftests_in_place() {
-	boot 'KVM selftests in place' in-place "$boot_args $in_place" --mark ' in place'
-}
-
-hugetlb_selftests() {
-	boot 'HugeTLB selftests' hugetlb-off "$hugetlb_args" --memory 6G --one-cpu
-}
-
-hugetlb_selftests_in_place() {
-	boot 'HugeTLB selftests in place' hugetlb-on "$hugetlb_args $in_place" --memory 6G --mark ' in place'
+	boot 'KVM selftests in place' in-place "$selftests_args $in_place" --memory 6G --mark ' in place'
 }
 
 # One after the other: the first has a time to keep.
@@ -178,8 +170,7 @@ stress) on_debug_kernel stress ;;
 	# UML beside the debug kernel, for whenever its make has work for one CPU only.
 	kunit_on_uml &
 	# The longest first, so that both end at about the same time.
-	on_debug_kernel hugetlb_selftests_in_place kvm_selftests kunit_on_x86 kvm_selftests_in_place hugetlb_selftests \
-		canaries
+	on_debug_kernel kvm_selftests_in_place kvm_selftests kunit_on_x86 canaries
 	wait
 	;;
 esac

@@ -1,3 +1,3 @@
 # Plan: the selftests that take part with kvm.gmem_in_place_conversion on.
-boot=on
+boots='on hugetlb-on'
 . /harness/selftests.sh

@@ -75,11 +75,11 @@ run_program() {
 	expect_counters "$name" "$before"
 }
 
-# run_programs LIST [BOOT], one per line: NAME SECONDS PATH BOOT...; only those that take part in BOOT
+# run_programs LIST BOOT, one per line: NAME SECONDS PATH BOOT...; only those that take part in BOOT
 run_programs() {
 	local name seconds path boots
 	while read -r name seconds path boots <&3; do
-		case " $boots " in *" ${2:-$boots} "*) ;; *) continue ;; esac
+		case " $boots " in *" $2 "*) ;; *) continue ;; esac
 		run_program "$name" "$seconds" "$path" 3<&-
 	done 3<"$1"
 }

@@ -1,7 +1,7 @@
 # Plan: those programs listed in /tests/list (one per line: NAME SECONDS PATH BOOT...) that take part with
-# kvm.gmem_in_place_conversion off, then the whole run's checks. Other plans set another boot before they come here.
-boot=${boot:-off}
-case $boot in hugetlb-* | stress-*) pools_move=yes ;; esac
+# kvm.gmem_in_place_conversion off, those of huge pages last, then the whole run's checks. Other plans set other boots
+# before they come here.
+boots=${boots:-off hugetlb-off}
 prepare_counting
 nodes=$(ls -d /sys/devices/system/node/node[0-9]* | wc -l)
 [ "$nodes" -ge 2 ] || echo "@changed setup numa_nodes 2 $nodes"
@@ -9,12 +9,19 @@ case $(cat /sys/module/kvm/parameters/gmem_in_place_conversion) in
 Y) parameter=on ;;
 *) parameter=off ;;
 esac
-[ $parameter = ${boot##*-} ] || echo "@changed setup gmem_in_place_conversion ${boot##*-} $parameter"
+[ $parameter = ${boots##*-} ] || echo "@changed setup gmem_in_place_conversion ${boots##*-} $parameter"
 
+pools_move=yes
 at_start=$(counters)
-run_programs /tests/list $boot
-case $boot in
-off | on) with_sample run_program guest_memfd_test+sample 120 /tests/guest_memfd_test ;;
-esac
+for boot in $boots; do
+	case $boot in
+	off | on)
+		pools_move=
+		run_programs /tests/list $boot
+		with_sample run_program guest_memfd_test+sample 120 /tests/guest_memfd_test
+		pools_move=yes ;;
+	*) run_programs /tests/list $boot ;;
+	esac
+done
 expect_counters "the whole run" "$at_start"
 kmemleak

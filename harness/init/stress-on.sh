@@ -1,3 +1,3 @@
 # Plan: the selftests that take long, in full, with kvm.gmem_in_place_conversion on.
-boot=stress-on
+boots=stress-on
 . /harness/selftests.sh
