@@ -11,7 +11,10 @@
 
 #define NR_PAGES	32
 #define NR_ROUNDS	200
-#define NR_RUNS		4096
+#define MAX_RUNS	16384
+#define LONG_MSEC	400
+/* Away and back again is two, and that once: when KVM lets go of its lock in the end. */
+#define ENOUGH		3
 
 struct change_event {
 	char name[32];
@@ -176,28 +179,46 @@ static int count_inside(const char *name)
 	return found;
 }
 
-/* KVM's lock keeps others off the CPU, and each page that is unmapped is a range of its own. */
-TEST_F_TIMEOUT(guestmem_convert_trace, others_run_while_many_ranges_are_unmapped, 120)
+/* A change of @nr_runs ranges, on a CPU that somebody else wants. Returns how long it took. */
+static u64 make_private_by_runs(struct convert_bed *bed, u64 nr_runs, int cpu)
 {
-	struct convert_bed bed = create_convert_bed(2 * NR_RUNS, GUESTMEM_SHARED);
+	struct timespec start;
 	pthread_t beside;
 	bool stop = false;
-	int cpu;
 
-	for (u64 page = 0; page < 2 * NR_RUNS; page += 2)
-		make_private(bed.fd, page, 1);
-	guest_fills(&bed, 1, 1, 1);
+	make_shared(bed->fd, 0, 2 * nr_runs);
+	for (u64 page = 0; page < 2 * nr_runs; page += 2)
+		make_private(bed->fd, page, 1);
 
-	cpu = pin_self_to_any_cpu();
 	kvm_pthread_create(&beside, NULL, run_beside, &stop);
 	pin_task_to_cpu(beside, cpu);
 	write_tracing(INSTANCE "/events/sched/sched_switch/enable", "1");
-	make_private(bed.fd, 0, 2 * NR_RUNS);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	make_private(bed->fd, 0, 2 * nr_runs);
+	start = timespec_elapsed(start);
 	write_tracing(INSTANCE "/events/sched/sched_switch/enable", "0");
 	WRITE_ONCE(stop, true);
 	kvm_pthread_join(beside, NULL);
+	return timespec_to_ns(start) / 1000000;
+}
 
-	TEST_ASSERT(count_inside("sched_switch"), "nobody else ran from freeze to commit");
+/* KVM's lock keeps others off the CPU, and each page that is unmapped is a range of its own. */
+TEST_F_TIMEOUT(guestmem_convert_trace, others_run_while_many_ranges_are_unmapped, 120)
+{
+	struct convert_bed bed = create_convert_bed(2 * MAX_RUNS, GUESTMEM_SHARED);
+	int cpu = pin_self_to_any_cpu(), found;
+	u64 runs = 512, msec;
+
+	/* With a page that the guest has mapped there is something to look through. */
+	guest_fills(&bed, 1, 1, 1);
+	do {
+		msec = make_private_by_runs(&bed, runs, cpu);
+		found = count_inside("sched_switch");
+		pr_info("# %lu ranges in %lu ms, %d switches\n", runs, msec, found);
+		runs *= 2;
+	} while (found < ENOUGH && msec < LONG_MSEC && runs <= MAX_RUNS);
+
+	TEST_ASSERT(found >= ENOUGH, "%d switches from freeze to commit, expected %d", found, ENOUGH);
 	free_convert_bed(&bed);
 }
 
