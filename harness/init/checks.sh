@@ -84,6 +84,11 @@ show_changes() { # NAME BEFORE AFTER
 	done
 }
 
+# Counting takes a debug kernel a second: what was there after a test is what was there before the next.
+counters_before() {
+	settled=${settled:-$(counters)}
+}
+
 # Teardown ends in RCU callbacks and workers: wait for the counters to come back. A leak never does, however often one
 # looks.
 looks=20
@@ -95,6 +100,7 @@ expect_counters() {
 		sleep 0.5
 	done
 	[ "$after" = "$before" ] || show_changes "$name" "$before" "$after"
+	settled=$after
 	echo "@counters $name"
 }
 

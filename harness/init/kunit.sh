@@ -17,7 +17,8 @@ run_suites() {
 		name=${suite##*/}
 		number=$((number + 1))
 		say "begin $name"
-		before=$(counters)
+		counters_before
+		before=$settled
 		echo now >"$suite/run"
 		results $number "$suite/results"
 		expect_counters "$name" "$before"

@@ -65,7 +65,8 @@ remove_group() {
 # run_program NAME SECONDS PATH [ARG...]
 run_program() {
 	local name=$1 group=/sys/fs/cgroup/program before poisoned
-	before=$(counters)
+	counters_before
+	before=$settled
 	poisoned=$(poisoned_bytes)
 	mkdir $group
 	# One that is killed when its time is over leaves the rest of its processes behind, and they their VMs.

@@ -16,10 +16,10 @@ at_start=$(counters)
 for boot in $boots; do
 	case $boot in
 	off | on)
-		pools_move=
+		pools_move= settled=
 		run_programs /tests/list $boot
 		with_sample run_program guest_memfd_test+sample 120 /tests/guest_memfd_test
-		pools_move=yes ;;
+		pools_move=yes settled= ;;
 	*) run_programs /tests/list $boot ;;
 	esac
 done
