@@ -87,8 +87,8 @@ static struct kvm_gfn_range gmem_gfn_range(struct kvm_memory_slot *slot,
 }
 
 /*
- * What has the pages of a change mapped: their state before it, or that of all the file
- * where no page changes its state and the guests' other pages are elsewhere.
+ * What has the pages of a change mapped: their state before it.  What leaves the file may
+ * be mapped as either: one that the host maps serves shared faults, whatever its state.
  */
 static enum kvm_gfn_range_filter gmem_old_state(const struct guestmem_change *c)
 {
@@ -98,16 +98,23 @@ static enum kvm_gfn_range_filter gmem_old_state(const struct guestmem_change *c)
 	case GUESTMEM_SHARED:
 		return KVM_FILTER_PRIVATE;
 	default:
-		if (gmem_in_place_conversion)
-			return KVM_FILTER_PRIVATE | KVM_FILTER_SHARED;
-		return c->gi->init_shared ? KVM_FILTER_SHARED : KVM_FILTER_PRIVATE;
+		return KVM_FILTER_PRIVATE | KVM_FILTER_SHARED;
 	}
+}
+
+static bool gmem_lock_is_wanted(struct kvm *kvm)
+{
+#ifdef KVM_HAVE_MMU_RWLOCK
+	return rwlock_needbreak(&kvm->mmu_lock);
+#else
+	return spin_needbreak(&kvm->mmu_lock);
+#endif
 }
 
 /* KVM gives way inside of a range that it unmaps; here are many, of a page or two each. */
 static void gmem_give_way(struct kvm *kvm, bool *flush)
 {
-	if (!need_resched())
+	if (!need_resched() && !gmem_lock_is_wanted(kvm))
 		return;
 
 	if (*flush)
@@ -1052,8 +1059,9 @@ static int gmem_make_private(struct kvm *kvm, struct guestmem_inode *mem,
 /*
  * A fault that had to wait for a change has missed it, and would have to be made again;
  * so would the next one, for as long as somebody changes pages.  But with the lock held
- * none is under way, and if the page is what the fault took it for, all that counts is
- * what is invalidated from now on.
+ * no change of the file is under way, and if the page is what the fault took it for, all
+ * that counts is what is invalidated from now on.  Whatever else is being invalidated has
+ * its end to come, and is seen by that.
  */
 static void gmem_restart_fault(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 			       bool is_private, unsigned long *mmu_seq)
