@@ -64,6 +64,7 @@ static int guestmem_change_step(struct guestmem_change *c)
 
 	trace_guestmem_change_frozen(c, c->step);
 	gi->client->invalidate_begin(c);
+	trace_guestmem_change_unmapped(c, c->step);
 	guestmem_make_shared(c);
 	c->merged = (struct guestmem_range) {};
 	gi->ops->change_commit(c);

@@ -103,6 +103,12 @@ DEFINE_EVENT(guestmem_change, guestmem_change_frozen,
 	TP_ARGS(c, range)
 );
 
+/* No guest maps the pages of a step that change. */
+DEFINE_EVENT(guestmem_change, guestmem_change_unmapped,
+	TP_PROTO(struct guestmem_change *c, struct guestmem_range range),
+	TP_ARGS(c, range)
+);
+
 /* A step is done, and guests may map it again. */
 DEFINE_EVENT(guestmem_change, guestmem_change_committed,
 	TP_PROTO(struct guestmem_change *c, struct guestmem_range range),

@@ -11,7 +11,7 @@
 
 #define NR_PAGES	32
 #define NR_ROUNDS	200
-#define MAX_RUNS	16384
+#define MAX_RUNS	131072
 #define LONG_MSEC	400
 /* Away and back again is two, and that once: when KVM lets go of its lock in the end. */
 #define ENOUGH		3
@@ -86,11 +86,13 @@ TEST_F(guestmem_convert_trace, each_phase_tells_its_range_and_result)
 	struct change_event want[] = {
 		{ "guestmem_change_begin", "private", ino, 0, 8, 0 },
 		{ "guestmem_change_frozen", "private", ino, 0, 8, 0 },
+		{ "guestmem_change_unmapped", "private", ino, 0, 8, 0 },
 		{ "guestmem_change_committed", "private", ino, 0, 8, 0 },
 		{ "guestmem_change_end", "private", ino, 0, 8, 0 },
 		/* What is shared already is cut off at both ends. */
 		{ "guestmem_change_begin", "shared", ino, 4, 16, 0 },
 		{ "guestmem_change_frozen", "shared", ino, 4, 8, 0 },
+		{ "guestmem_change_unmapped", "shared", ino, 4, 8, 0 },
 		{ "guestmem_change_committed", "shared", ino, 4, 8, 0 },
 		{ "guestmem_change_end", "shared", ino, 4, 16, 0 },
 		/* Nothing to do. */
@@ -156,8 +158,8 @@ static void *run_beside(void *arg)
 	return NULL;
 }
 
-/* Events @name between the freeze of a change and its commit. */
-static int count_inside(const char *name)
+/* Events @name from the freeze of a change until no guest maps its pages. */
+static int count_while_unmapped(const char *name)
 {
 	FILE *trace = open_trace();
 	char line[512], event[32];
@@ -170,7 +172,7 @@ static int count_inside(const char *name)
 
 		if (!strcmp(event, "guestmem_change_frozen"))
 			inside = true;
-		else if (!strcmp(event, "guestmem_change_committed"))
+		else if (!strcmp(event, "guestmem_change_unmapped"))
 			inside = false;
 		else
 			found += inside && !strcmp(event, name);
@@ -192,6 +194,7 @@ static u64 make_private_by_runs(struct convert_bed *bed, u64 nr_runs, int cpu)
 
 	kvm_pthread_create(&beside, NULL, run_beside, &stop);
 	pin_task_to_cpu(beside, cpu);
+	write_tracing(INSTANCE "/trace", "");
 	write_tracing(INSTANCE "/events/sched/sched_switch/enable", "1");
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	make_private(bed->fd, 0, 2 * nr_runs);
@@ -213,13 +216,15 @@ TEST_F_TIMEOUT(guestmem_convert_trace, others_run_while_many_ranges_are_unmapped
 	guest_fills(&bed, 1, 1, 1);
 	do {
 		msec = make_private_by_runs(&bed, runs, cpu);
-		found = count_inside("sched_switch");
+		found = count_while_unmapped("sched_switch");
 		pr_info("# %lu ranges in %lu ms, %d switches\n", runs, msec, found);
 		runs *= 2;
 	} while (found < ENOUGH && msec < LONG_MSEC && runs <= MAX_RUNS);
 
-	TEST_ASSERT(found >= ENOUGH, "%d switches from freeze to commit, expected %d", found, ENOUGH);
 	free_convert_bed(&bed);
+	if (found < ENOUGH && msec < LONG_MSEC)
+		SKIP(return, "%d ranges take %lu ms, and nobody else had to wait", MAX_RUNS, msec);
+	TEST_ASSERT(found >= ENOUGH, "%d switches in %lu ms, expected %d", found, msec, ENOUGH);
 }
 
 int main(int argc, char *argv[])
