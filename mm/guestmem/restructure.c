@@ -711,9 +711,26 @@ void guestmem_pieces_gather(struct guestmem_inode *gi, struct guestmem_range ran
 	guestmem_pieces_release(&p);
 }
 
+static bool guestmem_any_bad(struct guestmem_inode *gi, struct guestmem_range block)
+{
+	pgoff_t index = block.start;
+	struct folio *folio;
+	unsigned int order;
+
+	while ((folio = guestmem_cache_find(gi->mapping, &index, block.end, &order))) {
+		if (folio_contain_hwpoisoned_page(folio))
+			return true;
+
+		index = folio_next_index(folio);
+		cond_resched();
+	}
+
+	return false;
+}
+
 /*
  * A hole that is touched again finds nothing in its pool while its block is in pieces.
- * Nothing was in use a moment ago, so whoever looks at a page now will be gone soon.
+ * Nothing was in use a moment ago, so whoever looks at a good page now will be gone soon.
  */
 static void guestmem_gather_hole(struct guestmem_change *c)
 {
@@ -721,6 +738,9 @@ static void guestmem_gather_hole(struct guestmem_change *c)
 	struct guestmem_range block = guestmem_step_block(c);
 
 	guestmem_merge_block(c->plan, block);
+	if (!guestmem_block_in_pieces(c->gi, block) || guestmem_any_bad(c->gi, block))
+		return;
+
 	while (guestmem_block_in_pieces(c->gi, block) &&
 	       !time_after(jiffies, deadline) && !signal_pending(current)) {
 		lru_add_drain();
