@@ -10,7 +10,7 @@ from results import FAIL, PASS, SKIP
 FORBIDDEN = re.compile(
     r'BUG:|WARNING:|KASAN|KCSAN|UBSAN|INFO: (task|rcu)|possible (recursive|circular)|Oops|Call Trace'
     r'|Kernel panic|suspected memory leaks|Bad page')
-POWERED_DOWN = 'Power down'
+RESTARTED = 'reboot: machine restart'
 TAP_LINE = re.compile(r'^(ok|not ok) \d+\s*(?:- )?(.*?)(?:\s*# SKIP\b\s*(.*))?$')
 TAP_PLAN = re.compile(r'^1\.\.(\d+)\b')
 KSFT_SKIP = 4
@@ -33,8 +33,8 @@ def log_problem(lines):
     said = [line for line in lines if line.strip()]
     if not said:
         return 'the kernel said nothing'
-    if POWERED_DOWN not in said[-1]:
-        return f'the log does not end in «{POWERED_DOWN}» but in: {said[-1].strip()}'
+    if RESTARTED not in said[-1]:
+        return f'the log does not end in «{RESTARTED}» but in: {said[-1].strip()}'
     return ''
 
 

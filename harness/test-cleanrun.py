@@ -7,7 +7,7 @@ import unittest
 from cleanrun import Guest, clean_run, log_problem, read_lines
 from results import FAIL, PASS, SKIP, Results, all_good, summary_lines
 
-QUIET = ['[    0.1] Linux version', '[    9.9] reboot: Power down', '']
+QUIET = ['[    0.1] Linux version', '[    9.9] reboot: machine restart', '']
 GOOD = ['@begin a', 'fine', '', '@end a 0 1', '@counters a', '@kmemleak clean', '@done plan']
 
 
@@ -32,7 +32,7 @@ class CleanRun(unittest.TestCase):
             log = [QUIET[0], f'[    1.0] {words}', *QUIET[1:]]
             self.assertIn('log', problems(log, GOOD), words)
 
-    def test_a_log_must_end_in_power_down(self):
+    def test_a_log_must_end_in_a_restart(self):
         self.assertIn('does not end', log_problem(QUIET[:1]))
         self.assertIn('nothing', log_problem(['', '']))
 

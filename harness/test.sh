@@ -84,7 +84,7 @@ boot() { # SUITE PLAN ARGS OPTION...
 	shift 3
 	progress "$suite: boot"
 	run boot "$suite" --plan "$plan" --kernel "$debug/arch/x86/boot/bzImage" --initrd "$BUILD/guest.cpio" \
-		--timeout 2400 --append "$args" "$@"
+		--timeout 3600 --append "$args" "$@"
 }
 
 kunit_on_uml() {
