@@ -160,7 +160,7 @@ static inline struct mappings read_mappings(struct restructure *r)
 }
 
 static inline void __expect_mappings(struct restructure *r, const struct mappings *before,
-			      long small, long medium, long large, int line)
+				     long small, long medium, long large, int line)
 {
 	struct mappings now = read_mappings(r);
 
