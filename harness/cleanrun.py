@@ -10,7 +10,8 @@ from results import FAIL, PASS, SKIP
 FORBIDDEN = re.compile(
     r'BUG:|WARNING:|KASAN|KCSAN|UBSAN|INFO: (task|rcu)|possible (recursive|circular)|Oops|Call Trace'
     r'|Kernel panic|suspected memory leaks|Bad page')
-RESTARTED = 'reboot: machine restart'
+# The second is a notice, which is not said where little is logged.
+RESTARTED = re.compile(r'reboot: (Restarting system|machine restart)')
 TAP_LINE = re.compile(r'^(ok|not ok) \d+\s*(?:- )?(.*?)(?:\s*# SKIP\b\s*(.*))?$')
 TAP_PLAN = re.compile(r'^1\.\.(\d+)\b')
 KSFT_SKIP = 4
@@ -33,8 +34,8 @@ def log_problem(lines):
     said = [line for line in lines if line.strip()]
     if not said:
         return 'the kernel said nothing'
-    if RESTARTED not in said[-1]:
-        return f'the log does not end in «{RESTARTED}» but in: {said[-1].strip()}'
+    if not RESTARTED.search(said[-1]):
+        return f'the log does not end in «reboot: Restarting system» but in: {said[-1].strip()}'
     return ''
 
 
