@@ -1063,10 +1063,13 @@ static int gmem_make_private(struct kvm *kvm, struct guestmem_inode *mem,
  * that counts is what is invalidated from now on.  Whatever else is being invalidated has
  * its end to come, and is seen by that.
  */
-static void gmem_restart_fault(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
-			       bool is_private, unsigned long *mmu_seq)
+static void gmem_restart_fault(struct kvm *kvm, struct kvm_memory_slot *slot,
+			       struct file *file, gfn_t gfn, bool is_private,
+			       unsigned long *mmu_seq)
 {
 	unsigned long seq = kvm->mmu_invalidate_seq;
+
+	lockdep_assert_held(&file->f_mapping->invalidate_lock);
 
 	/* Before anything is looked up; pairs with kvm_mmu_invalidate_end(). */
 	smp_rmb();
@@ -1083,7 +1086,7 @@ static void gmem_lock_for_fault(struct kvm *kvm, struct kvm_memory_slot *slot,
 
 	filemap_invalidate_lock_shared(file->f_mapping);
 	if (mmu_seq)
-		gmem_restart_fault(kvm, slot, gfn, is_private, mmu_seq);
+		gmem_restart_fault(kvm, slot, file, gfn, is_private, mmu_seq);
 }
 
 /* With invalidate_lock held, shared, unless it is an error. */
