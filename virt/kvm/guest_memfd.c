@@ -1081,11 +1081,8 @@ static void gmem_lock_for_fault(struct kvm *kvm, struct kvm_memory_slot *slot,
 				struct file *file, gfn_t gfn, bool is_private,
 				unsigned long *mmu_seq)
 {
-	if (filemap_invalidate_trylock_shared(file->f_mapping))
-		return;
-
 	filemap_invalidate_lock_shared(file->f_mapping);
-	if (mmu_seq)
+	if (mmu_seq && *mmu_seq != READ_ONCE(kvm->mmu_invalidate_seq))
 		gmem_restart_fault(kvm, slot, file, gfn, is_private, mmu_seq);
 }
 
